@@ -1,0 +1,324 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Generations: complete sets of files that one role owns on one host, of which one is live.
+
+This module util is PRIVATE to the collection. It can have breaking changes at any time.
+
+    PATH/generations/000007/            complete set of files, and .manifest.json that describes it
+    PATH/current -> generations/000007  the live one
+    PATH/applied                        the generation last proved to be in use by the software that reads it
+    PATH/.lock                          flock(2) while a module works on PATH
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import time
+import typing as t
+
+MANIFEST = ".manifest.json"
+
+_NUMBERED = re.compile(r"^\d{6,}$")
+_STAGING = ".staging-"
+_REMOVED = ".removed"
+_LOCK_POLL_SECONDS = 0.05
+
+
+class GenerationError(Exception):
+    """What an operator has to know and can act upon; the text names the path and the way out."""
+
+
+class GenerationStore:
+    """The generations below one PATH: what is there, what is live, what is applied.
+
+    Nothing below PATH needs to exist: then nothing is live, nothing applied and no generation there.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.generations_path = os.path.join(path, "generations")
+        self.current_path = os.path.join(path, "current")
+        self.applied_path = os.path.join(path, "applied")
+        self.lock_path = os.path.join(path, ".lock")
+
+    def directory(self, generation: str) -> str:
+        return os.path.join(self.generations_path, generation)
+
+    def generations(self) -> list[str]:
+        """Names of all complete generations, oldest first."""
+        try:
+            names = os.listdir(self.generations_path)
+        except FileNotFoundError:
+            return []
+        return sorted((name for name in names if _NUMBERED.match(name)), key=int)
+
+    def current(self) -> str | None:
+        """Name of the live generation ("000007"), None if there is none.
+
+        Raises GenerationError if something else lies in its place.
+        """
+        try:
+            target = os.readlink(self.current_path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise GenerationError(f"{self.current_path} is not a symbolic link made by config_set; move it away") from error
+        parent, name = os.path.split(target)
+        if parent != "generations" or not _NUMBERED.match(name):
+            raise GenerationError(f"{self.current_path} points to {target}, not to a generation of {self.path}; move it away")
+        return name
+
+    def manifest(self, generation: str) -> dict[str, t.Any]:
+        """What a generation declares: version, digest, files, directories, links, metadata."""
+        path = os.path.join(self.directory(generation), MANIFEST)
+        try:
+            with open(path, encoding="utf-8") as stream:
+                return json.load(stream)
+        except (OSError, ValueError) as error:
+            raise GenerationError(f"generation {generation} has no readable manifest ({path}: {error}); remove its directory") from error
+
+    def live_manifest(self) -> dict[str, t.Any] | None:
+        """The manifest of the live generation, None if there is none."""
+        live = self.current()
+        return None if live is None else self.manifest(live)
+
+    def applied(self) -> str | None:
+        """Name of the generation last proved to be in use, None if none ever was."""
+        try:
+            with open(self.applied_path, encoding="ascii") as stream:
+                return stream.readline().strip() or None
+        except FileNotFoundError:
+            return None
+
+    def mark_applied(self, generation: str) -> None:
+        """Record, atomically, that a generation is proved to be in use."""
+        replace_file(self.applied_path, f"{generation}\n".encode("ascii"), 0o644)
+
+    def metadata_since_applied(self) -> list[dict[str, t.Any]]:
+        """The metadata of every generation that may still have effects on the host although it is not the live one.
+
+        These are the applied one and all that were made since, since any of them may have been live in a run that did
+        not get through (all generations, if none was ever applied). Empty if the live generation is the applied one.
+        """
+        live, applied = self.current(), self.applied()
+        if live == applied:
+            return []
+        since = 0 if applied is None else min(int(applied), int(live or applied))
+        return [self.manifest(name).get("metadata") or {} for name in self.generations() if name != live and int(name) >= since]
+
+    @contextlib.contextmanager
+    def lock(self, timeout: float) -> t.Iterator[None]:
+        """Hold PATH/.lock (PATH has to exist). Raises GenerationError when another process keeps it for timeout seconds."""
+        deadline = time.monotonic() + timeout
+        while True:
+            descriptor = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                self._wait_for(descriptor, deadline, timeout)
+                if self._is_lock_file(descriptor):  # else "state: absent" removed it while we waited
+                    yield
+                    return
+            finally:
+                os.close(descriptor)
+
+    def _wait_for(self, descriptor: int, deadline: float, timeout: float) -> None:
+        while True:
+            try:
+                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise GenerationError(f"another process has held {self.lock_path} for {timeout:g} s; wait for that run, or end it") from error
+                time.sleep(_LOCK_POLL_SECONDS)
+
+    def _is_lock_file(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(self.lock_path))
+        except FileNotFoundError:
+            return False
+
+
+    # What follows changes something, and is for config_set alone, which holds the lock.
+
+    def check_place(self) -> None:
+        """Raise GenerationError if PATH is anything but a directory (or nothing yet)."""
+        for path in (self.path, self.generations_path):
+            if os.path.islink(path) or (os.path.lexists(path) and not os.path.isdir(path)):
+                raise GenerationError(f"{path} is not a directory of its own (a symbolic link, or a file); move it away")
+
+    def prepare(self) -> None:
+        """Make PATH."""
+        os.makedirs(self.generations_path, mode=0o755, exist_ok=True)
+
+    def known_links(self) -> list[str]:
+        """Paths of the links that any generation which is still there has declared."""
+        paths: set[str] = set()
+        for name in self.generations():
+            with contextlib.suppress(GenerationError):  # an unreadable one is reported where it matters
+                paths.update(link["path"] for link in self.manifest(name)["links"])
+        return sorted(paths)
+
+    def owns_link(self, path: str) -> bool:
+        """Whether path is a symbolic link into PATH, made by this or an earlier run."""
+        return os.path.islink(path) and os.readlink(path).startswith(self.path + os.sep)
+
+    def stale_links(self, links: list[dict[str, str]]) -> list[str]:
+        """Links of other generations that still lie there but are none of the given ones."""
+        wanted = {link["path"] for link in links}
+        return [path for path in self.known_links() if path not in wanted and self.owns_link(path)]
+
+    def link_target(self, link: dict[str, str]) -> str:
+        return os.path.join(self.current_path, link["target"])
+
+    def changed_links(self, links: list[dict[str, str]]) -> list[dict[str, str]]:
+        """Which of the links do not lie there as declared. Raises GenerationError where something foreign lies."""
+        changed = []
+        for link in links:
+            path = link["path"]
+            if os.path.lexists(path) and not self.owns_link(path):
+                kind = f"a symbolic link to {os.readlink(path)}" if os.path.islink(path) else "a file or directory"
+                raise GenerationError(f"{path}: the link of {self.path} belongs here, but {kind} that is not ours is in the way; move it away")
+            if _read_link(path) != self.link_target(link):
+                changed.append(link)
+        return changed
+
+    def clean(self, links: list[dict[str, str]]) -> None:
+        """Remove what a killed run has left half done."""
+        for entry in os.listdir(self.generations_path):
+            if entry.startswith(_STAGING):
+                shutil.rmtree(os.path.join(self.generations_path, entry))
+        shutil.rmtree(os.path.join(self.path, _REMOVED), ignore_errors=True)
+        for path in [self.current_path, *self.known_links(), *(link["path"] for link in links)]:
+            if os.path.islink(_temporary(path)):
+                os.unlink(_temporary(path))
+
+    def next_name(self) -> str:
+        """The name that the next generation gets."""
+        return f"{int((self.generations() or ['0'])[-1]) + 1:06d}"
+
+    def staging_path(self, name: str) -> str:
+        return os.path.join(self.generations_path, _STAGING + name)
+
+    def adopt(self, staged: str, name: str) -> None:
+        """Turn a complete staged directory into a generation (not yet live)."""
+        os.rename(staged, self.directory(name))
+        sync(self.generations_path)
+
+    def switch(self, name: str, links: list[dict[str, str]], stale: list[str]) -> None:
+        """Make a generation live, and its links. Whatever fails, everything points where it did before."""
+        moves = {self.current_path: os.path.join("generations", name)}
+        moves.update((link["path"], self.link_target(link)) for link in links)
+        touched = [*moves, *stale]
+        before = {path: _read_link(path) for path in touched}
+        try:
+            for path, target in moves.items():  # all that needs room on a disk, before anything live is touched
+                os.symlink(target, _temporary(path))
+            for path in moves:
+                os.rename(_temporary(path), path)
+            for path in stale:
+                os.unlink(path)
+            for directory in sorted({os.path.dirname(path) for path in touched}):
+                sync(directory)
+        except OSError:
+            for path, target in before.items():
+                _restore_link(path, target)
+            raise
+
+    def rollback_target(self) -> str:
+        """The generation that "state: previous" makes live.
+
+        That is the one last proved to be in use, if the live one is not proved; else the newest older one that declares
+        something else. Raises GenerationError if there is none.
+        """
+        live, applied, names = self.current(), self.applied(), self.generations()
+        if live is None:
+            raise GenerationError(f"{self.path} has no live generation, so there is nothing to turn back from")
+        if applied != live and applied in names:
+            return str(applied)
+        digest = self.manifest(live)["digest"]
+        for name in reversed(names[:names.index(live)]):
+            if self.manifest(name)["digest"] != digest:
+                return name
+        raise GenerationError(f"{self.path} keeps no generation before {live} that differs from it; deploy the wanted configuration instead")
+
+    def prune(self, keep: int) -> None:
+        """Remove all but the last generations; never the live one, nor one that metadata_since_applied() needs."""
+        live, applied = self.current(), self.applied()
+        for name in self.generations()[:-keep]:
+            unproved = int(name) >= int(applied) if applied else bool(self.manifest(name)["metadata"])
+            if name != live and not unproved:
+                doomed = self.staging_path(name)
+                os.rename(self.directory(name), doomed)  # a killed run leaves no half generation
+                shutil.rmtree(doomed)
+
+    def discard(self, name: str) -> None:
+        """Remove a generation that never went live."""
+        shutil.rmtree(self.directory(name), ignore_errors=True)
+
+    def remove(self) -> None:
+        """Remove links, generations and PATH itself (unless somebody else keeps something there)."""
+        for path in [*self.stale_links([]), self.current_path, self.applied_path]:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        removed = os.path.join(self.path, _REMOVED)
+        os.rename(self.generations_path, removed)
+        shutil.rmtree(removed)
+        os.unlink(self.lock_path)
+        with contextlib.suppress(OSError):
+            os.rmdir(self.path)
+
+
+def _temporary(path: str) -> str:
+    """Where the link that replaces path is made: hidden, so that "include conf.d/*.conf" does not see it."""
+    directory, name = os.path.split(path)
+    return os.path.join(directory, f".{name}.config_set")
+
+
+def _read_link(path: str) -> str | None:
+    return os.readlink(path) if os.path.islink(path) else None
+
+
+def _restore_link(path: str, target: str | None) -> None:
+    """Bring a link back to its target (None: to its absence)."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(_temporary(path))
+    if _read_link(path) == target:
+        return
+    if target is None:
+        os.unlink(path)
+    else:
+        os.symlink(target, _temporary(path))
+        os.rename(_temporary(path), path)
+
+
+def replace_file(path: str, content: bytes, mode: int) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new one."""
+    temporary = f"{path}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    write_new_file(temporary, content, mode)
+    sync(temporary)
+    os.rename(temporary, path)
+    sync(os.path.dirname(path))
+
+
+def write_new_file(path: str, content: bytes, mode: int, uid: int = -1, gid: int = -1) -> None:
+    """Create a file that nobody but this process' user can read until it has its owner and mode."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+        os.fchown(descriptor, uid, gid)
+        os.fchmod(descriptor, mode)
+
+
+def sync(path: str) -> None:
+    """Bring a file, or a directory's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,65 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What every test shares: the collection on the import path, and a way to run a module for real."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def _collections_root() -> pathlib.Path:
+    """A directory in which this checkout is ansible_collections/webops/fastcgi, whatever the checkout is called."""
+    root = pathlib.Path(tempfile.gettempdir()) / f"webops-fastcgi-tests-{os.getpid()}"
+    link = root / "ansible_collections" / "webops" / "fastcgi"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(CHECKOUT)
+    return root
+
+
+COLLECTIONS = _collections_root()
+sys.path.insert(0, str(COLLECTIONS))
+
+_DRIVER = """
+import json, runpy, sys
+from ansible.module_utils.testing import patch_module_args
+request = json.load(sys.stdin)
+with patch_module_args(request["args"]):
+    runpy.run_module("ansible_collections.webops.fastcgi.plugins.modules." + request["module"], run_name="__main__")
+"""
+
+
+def execute_module(module, args, check=False, diff=False, python=sys.executable, env=None, timeout=120):
+    """Run a module of the collection in a process of its own, as Ansible does on a host, and return its result (dict)."""
+    args = dict(args, _ansible_check_mode=check, _ansible_diff=diff)
+    environment = dict(os.environ, PYTHONPATH=str(COLLECTIONS), **(env or {}))
+    done = subprocess.run(
+        [str(python), "-c", _DRIVER],
+        input=json.dumps({"module": module, "args": args}),
+        capture_output=True, text=True, timeout=timeout, env=environment, check=False,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    assert lines, f"{module} printed no result.\nstdout: {done.stdout}\nstderr: {done.stderr}"
+    result = json.loads(lines[-1])
+    result["_stderr"] = done.stderr
+    return result
+
+
+@pytest.fixture
+def run_module():
+    return execute_module
+
+
+@pytest.fixture
+def collections_path():
+    """The directory for ANSIBLE_COLLECTIONS_PATH."""
+    return COLLECTIONS
