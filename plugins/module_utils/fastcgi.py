@@ -11,12 +11,14 @@ Rules without another source are those of the FastCGI Specification 1.0; the CGI
 from __future__ import annotations
 
 import errno
+import os
 import re
 import socket
 import struct
 import time
 import urllib.parse
-from typing import Iterator, NamedTuple, NoReturn
+from collections.abc import Iterator
+from typing import NamedTuple, NoReturn
 
 VERSION = 1
 
@@ -50,7 +52,7 @@ _TCP_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9.
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
 _STATUS = re.compile(r"[1-5][0-9]{2}(?![0-9])")
 
-_CONNECT_ERRORS = {
+_CONNECT_ERRORS: dict[int | None, tuple[str, str]] = {
     errno.ENOENT: ("missing", "there is no such socket: start the program, or the supervisor that makes the socket for it"),
     errno.ECONNREFUSED: ("refused", "nobody listens there: start the program, and read its log if it does not stay up"),
     errno.EACCES: ("permission", "this user may not connect: run the task as root, or as a member of the group that owns the socket"),
@@ -114,7 +116,7 @@ def pack_stream(record_type: int, content: bytes) -> bytes:
 
 def pack_pairs(pairs: dict[str, str]) -> bytes:
     """Name-value pairs as FCGI_PARAMS and FCGI_GET_VALUES carry them."""
-    return b"".join(_pack_pair(name.encode(), value.encode()) for name, value in pairs.items())
+    return b"".join(_pack_pair(os.fsencode(name), os.fsencode(value)) for name, value in pairs.items())
 
 
 def _pack_pair(name: bytes, value: bytes) -> bytes:
@@ -177,8 +179,8 @@ def cgi_params(method: str, script_name: str, path_info: str, query: str, conten
 def parse_response(stdout: bytes, stderr: str = "") -> Response:
     """Read an application's CGI response. Raises FastCGIError `malformed`."""
     end = _HEADER_END.search(stdout, 0, HEADER_LIMIT)
-    if not end:
-        raise FastCGIError("malformed", f"the answer has no empty line after a CGI header in its first {HEADER_LIMIT} bytes: the program does not answer as CGI")
+    if not end or not end.start():
+        raise FastCGIError("malformed", f"the answer has no CGI header and empty line in its first {HEADER_LIMIT} bytes: the program does not answer as CGI")
     headers: dict[str, str] = {}
     for line in stdout[:end.start()].decode("utf-8", "replace").splitlines():
         name, colon, value = line.partition(":")
@@ -212,7 +214,7 @@ def parse_address(address: str) -> str | tuple[str, int]:
 def _checked_path(path: str) -> str:
     if not path.startswith("/") or "\0" in path:
         raise FastCGIError("address", f"{path!r} is not the absolute path of a socket: write unix:/run/fastcgi/shop.sock")
-    size = len(path.encode())
+    size = len(os.fsencode(path))
     if size > _SUN_PATH_MAX:
         raise FastCGIError("address", f"the path {path!r} has {size} bytes; the kernel takes at most {_SUN_PATH_MAX} for a socket: choose a shorter one")
     return path
@@ -241,7 +243,7 @@ class _Connection:
             self._socket.sendall(data)
         except socket.timeout:
             self._out_of_time()
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError:
             pass
 
     def records(self) -> Iterator[Record]:
@@ -259,7 +261,7 @@ class _Connection:
             data = self._socket.recv(MAX_CONTENT)
         except socket.timeout:
             self._out_of_time()
-        except ConnectionResetError:
+        except OSError:
             data = b""
         if not data:
             self._closed()
@@ -279,8 +281,8 @@ class _Connection:
             "silent", f"the connection was taken, but no answer came within {self._timeout:g} s: no worker runs, all are busy, or they hang")
 
     def _closed(self) -> NoReturn:
-        where = "in the middle of a record" if self._received else "between two records" if self._anything_came else "without a word"
-        raise FastCGIError("closed", f"the connection was closed {where} before the answer was complete: did the worker die, or does it refuse this client? Read its log")
+        where = "in the middle of a record" if self._received else "before the answer was complete" if self._anything_came else "without an answer"
+        raise FastCGIError("closed", f"the connection was closed {where}: the worker died, or refuses this client; read the program's log")
 
 
 def _connect(address: str, timeout: float) -> socket.socket:

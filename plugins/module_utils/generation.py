@@ -150,6 +150,10 @@ class GenerationStore:
             if os.path.islink(path) or (os.path.lexists(path) and not os.path.isdir(path)):
                 raise GenerationError(f"{path} is not a directory of its own (a symbolic link, or a file); move it away")
 
+    def exists(self) -> bool:
+        """Whether anything of ours lies below PATH."""
+        return any(os.path.lexists(path) for path in (self.current_path, self.generations_path, self.applied_path, self.lock_path))
+
     def prepare(self) -> None:
         """Make PATH."""
         os.makedirs(self.generations_path, mode=0o755, exist_ok=True)
@@ -188,7 +192,7 @@ class GenerationStore:
 
     def clean(self, links: list[dict[str, str]]) -> None:
         """Remove what a killed run has left half done."""
-        for entry in os.listdir(self.generations_path):
+        for entry in os.listdir(self.generations_path) if os.path.isdir(self.generations_path) else []:
             if entry.startswith(_STAGING):
                 shutil.rmtree(os.path.join(self.generations_path, entry))
         shutil.rmtree(os.path.join(self.path, _REMOVED), ignore_errors=True)
@@ -249,11 +253,17 @@ class GenerationStore:
         """Remove all but the last generations; never the live one, nor one that metadata_since_applied() needs."""
         live, applied = self.current(), self.applied()
         for name in self.generations()[:-keep]:
-            unproved = int(name) >= int(applied) if applied else bool(self.manifest(name)["metadata"])
-            if name != live and not unproved:
+            waiting = int(name) >= int(applied) if applied else self._declares_metadata(name)
+            if name != live and not waiting:
                 doomed = self.staging_path(name)
                 os.rename(self.directory(name), doomed)  # a killed run leaves no half generation
                 shutil.rmtree(doomed)
+
+    def _declares_metadata(self, name: str) -> bool:
+        try:
+            return bool(self.manifest(name)["metadata"])
+        except GenerationError:
+            return False
 
     def discard(self, name: str) -> None:
         """Remove a generation that never went live."""
@@ -265,8 +275,9 @@ class GenerationStore:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         removed = os.path.join(self.path, _REMOVED)
-        os.rename(self.generations_path, removed)
-        shutil.rmtree(removed)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.generations_path, removed)
+        shutil.rmtree(removed, ignore_errors=True)
         os.unlink(self.lock_path)
         with contextlib.suppress(OSError):
             os.rmdir(self.path)

@@ -1,0 +1,98 @@
+"""Time a first and an unchanged deployment: the usual way (looped templates and community.general.supervisorctl) and ours, in one run.
+
+    make bench                                     everything, about 20 minutes
+    python bench/deploy/run.py --ours 1 50         ours only, at 1 and 50 applications
+
+Each measurement is a whole `ansible-playbook` on a fresh Debian 12 host with nginx and supervisord installed, in seconds of wall time. Machines
+differ: what counts are the ratios, which the last lines print.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+CHECKOUT = HERE.parent.parent
+IMAGES = CHECKOUT / "molecule" / "images"
+HOST = "fcgi-bench"
+PEER_SIZES = [1, 10, 50]
+OUR_SIZES = [1, 10, 50, 200]
+
+
+def run(*command: object, **options) -> None:
+    """Run a command; its output is shown only if it fails."""
+    done = subprocess.run([str(word) for word in command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))} failed:\n{done.stdout[-4000:]}")
+
+
+def fresh_host(binary: pathlib.Path) -> None:
+    run(IMAGES / "host", "start", HOST, "localhost/webops-fastcgi:debian12")
+    run(IMAGES / "podman", "exec", HOST, "sh", "-c", "apt-get -qq update && apt-get -qq install --no-install-recommends nginx supervisor")
+    run(IMAGES / "podman", "cp", binary, f"{HOST}:/usr/local/bin/sleeper")
+
+
+def playbook(name: str, size: int, directory: pathlib.Path) -> float:
+    """Run a playbook over `size` applications and return its seconds."""
+    apps = [
+        {"name": f"app{number:03}", "runtime": "go", "command": "/usr/local/bin/sleeper", "user": "www-data", "locations": [{"path": f"/app{number:03}"}]}
+        for number in range(size)
+    ]
+    inventory = directory / f"{name}-{size}.json"
+    variables = {
+        "ansible_connection": "containers.podman.podman",
+        "ansible_podman_executable": str(IMAGES / "podman"),
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "fcgi_apps": apps,
+    }
+    inventory.write_text(json.dumps({"all": {"hosts": {HOST: variables}}}))
+    started = time.monotonic()
+    run("ansible-playbook", "-i", inventory, HERE / f"{name}.yml", env=dict(os.environ, ANSIBLE_HOST_PATTERN_MISMATCH="error"))
+    return time.monotonic() - started
+
+
+def measure(name: str, sizes: list[int], binary: pathlib.Path, directory: pathlib.Path) -> dict[int, tuple[float, float]]:
+    seconds = {}
+    for size in sizes:
+        fresh_host(binary)
+        first = playbook(name, size, directory)
+        unchanged = playbook(name, size, directory)
+        seconds[size] = (first, unchanged)
+        print(f"{name:6} {size:4} apps   first {first:7.1f} s   unchanged {unchanged:7.1f} s", flush=True)
+    return seconds
+
+
+def ratios(ours: dict, peer: dict) -> None:
+    for size in sorted(ours):
+        print(f"ours, unchanged: {size} apps / {min(ours)} app = {ours[size][1] / ours[min(ours)][1]:.2f}")
+    for size in sorted(set(ours) & set(peer)):
+        print(f"{size} apps, peer / ours: first {peer[size][0] / ours[size][0]:.1f}, unchanged {peer[size][1] / ours[size][1]:.1f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ours", type=int, nargs="*", default=OUR_SIZES, metavar="N", help="numbers of applications")
+    parser.add_argument("--peer", type=int, nargs="*", default=PEER_SIZES, metavar="N", help="numbers of applications")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = pathlib.Path(scratch)
+        binary = directory / "sleeper"
+        source = CHECKOUT / "examples" / "sleeper" / "main.go"
+        run("go", "build", "-o", binary, source, env=dict(os.environ, CGO_ENABLED="0", GOCACHE=str(directory / "go"), GO111MODULE="off"))
+        run(IMAGES / "build", "debian12")
+        try:
+            ours = measure("ours", options.ours, binary, directory)
+            peer = measure("peer", options.peer, binary, directory)
+        finally:
+            run(IMAGES / "host", "remove", HOST)
+    ratios(ours, peer)
+
+
+if __name__ == "__main__":
+    main()

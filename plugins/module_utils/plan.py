@@ -1,0 +1,299 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From what is declared and what runs to the steps between them: pure functions over plain data.
+
+This module util is PRIVATE to the collection. It can have breaking changes at any time.
+
+Processes are the dicts of backend/__init__.py and are named by their full name throughout ("shop:shop_00").
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import typing as t
+
+UP = frozenset({"starting", "running", "backoff"})
+AT_REST = frozenset({"stopped", "exited", "fatal", "unknown"})
+
+# How a program's section in the configuration files compares with what the supervisor holds.
+SAME = "same"
+CHANGED = "changed"
+ADDED = "added"  # in the files only
+REMOVED = "removed"  # in the supervisor only
+
+_CONFIGURATION_WORDS = {SAME: "current", CHANGED: "outdated", ADDED: "none", REMOVED: "gone from the files"}
+
+
+class SelectionError(Exception):
+    """A name or group that selects nothing; the text names it and what comes nearest."""
+
+
+class Program(t.NamedTuple):
+    """One program (supervisord: process group) as the supervisor's files and its state show it."""
+
+    name: str
+    section: str  # SAME, CHANGED, ADDED, REMOVED
+    processes: dict[str, dict[str, t.Any]]  # that the supervisor holds now
+    autostart: dict[str, bool]  # of each process that the files declare
+
+    @property
+    def process_names(self) -> list[str]:
+        return sorted({*self.processes, *self.autostart})
+
+    @property
+    def automatic(self) -> set[str]:
+        """Processes that the supervisor starts by itself once the program is added."""
+        return {name for name, autostart in self.autostart.items() if autostart}
+
+
+class Selected(t.NamedTuple):
+    """A program that a call is about."""
+
+    program: str
+    processes: frozenset[str] | None = None  # None: all of them
+    by_name: bool = False  # its name was written out, which asks even for what was stopped by hand
+
+
+class Step(t.NamedTuple):
+    """What is to be done with one program. Steps of different programs do not depend on one another, but removals come first."""
+
+    action: str  # add, update, remove, start, stop, restart, reload
+    program: str
+    processes: tuple[str, ...] = ()  # that it is done to; add, update: to be started besides those that the supervisor starts itself
+    stops: tuple[str, ...] = ()  # update, remove: what has to come to rest first
+    rests: tuple[str, ...] = ()  # update: stopped by hand before, so stopped again after
+    signal: str = ""  # reload
+
+
+class Plan(t.NamedTuple):
+    """Steps, and what must be true at the end."""
+
+    steps: tuple[Step, ...] = ()
+    running: frozenset[str] = frozenset()  # processes that have to run
+    resting: frozenset[str] = frozenset()  # processes that have to be stopped, exited or fatal
+    pending: tuple[str, ...] = ()  # programs whose change waits, since applying it would start what was stopped by hand
+    warnings: tuple[str, ...] = ()
+
+    def joined(self, other: Plan) -> Plan:
+        return Plan(
+            self.steps + other.steps,
+            self.running | other.running,
+            self.resting | other.resting,
+            self.pending + other.pending,
+            self.warnings + other.warnings,
+        )
+
+
+def programs_of(survey: t.Any) -> dict[str, Program]:
+    """All programs of a backend's Survey, by name."""
+    sections = {**dict.fromkeys(survey.added, ADDED), **dict.fromkeys(survey.changed, CHANGED), **dict.fromkeys(survey.removed, REMOVED)}
+    programs: dict[str, Program] = {name: Program(name, section, {}, {}) for name, section in sections.items()}
+    for one in survey.configurations:
+        programs.setdefault(one.program, Program(one.program, SAME, {}, {})).autostart[one.full_name] = one.autostart
+    for process in survey.processes:
+        programs.setdefault(process["program"], Program(process["program"], SAME, {}, {})).processes[process["full_name"]] = process
+    return programs
+
+
+def select(
+    names: t.Sequence[str], groups: t.Sequence[str], declared: t.Sequence[dict[str, t.Any]] | None, known: t.Mapping[str, t.Sequence[str]]
+) -> tuple[list[Selected], list[str]]:
+    """What names and group labels select, and the names that select nothing.
+
+    names: programs ("shop"), processes ("shop:shop_00"), patterns of either ("shop*", "shop:*"); "shop:" is "shop".
+    groups: labels of declared programs. Neither names nor groups: all declared programs.
+    declared: metadata.programs; None: every program that the supervisor knows can be named.
+    known: full names of the processes by program, as the supervisor knows them.
+    Raises SelectionError for a label that no declared program has.
+    """
+    candidates = sorted(known) if declared is None else [program["name"] for program in declared]
+    if not names and not groups:
+        return [Selected(name) for name in candidates], []
+    chosen = {name: Selected(name) for label in groups for name in _labelled(label, declared or [])}
+    missing = []
+    for name in names:
+        matches = _matches(name, candidates, known)
+        for match in matches:
+            chosen[match.program] = _union(chosen.get(match.program, match), match)
+        if not matches:
+            missing.append(name)
+    return list(chosen.values()), missing
+
+
+def nearest(name: str, candidates: t.Iterable[str]) -> str:
+    """The words that help with a name that nothing has."""
+    candidates = sorted(candidates)
+    close = difflib.get_close_matches(name, candidates, n=3)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"there are: {', '.join(candidates[:20])}" if candidates else "there are none"
+
+
+def make_plan(
+    state: str,
+    selection: t.Iterable[Selected],
+    programs: t.Mapping[str, Program],
+    interrupted: t.Container[str] = (),
+    signals: t.Mapping[str, str] | None = None,
+) -> Plan:
+    """The way from what is to state (present, started, stopped, restarted, reloaded, absent).
+
+    interrupted: processes that an earlier call stopped and did not come to start again: not stopped by hand.
+    signals: for state reloaded, the signal by program.
+    """
+    plan = Plan()
+    for selected in selection:
+        program = programs.get(selected.program, Program(selected.program, REMOVED, {}, {}))
+        chosen = program.process_names if selected.processes is None else sorted(selected.processes)
+        if state == "stopped":
+            part = _stop(program, chosen)
+        elif state == "reloaded":
+            part = _reload(program, chosen, (signals or {}).get(program.name, "HUP"))
+        elif state == "absent":
+            part = remove(program)
+        else:
+            asked = frozenset(chosen) if state == "started" or (state == "restarted" and selected.by_name) else frozenset()
+            part = _run(program, chosen, asked, state == "restarted", interrupted)
+        plan = plan.joined(part)
+    return plan
+
+
+def remove(program: Program) -> Plan:
+    """Stop a program and take it out of the supervisor."""
+    warnings = ()
+    if program.section != REMOVED:
+        warnings = (f"{program.name}: its section is still in the configuration files, so the supervisor adds it again when it is restarted",)
+    if not program.processes:  # the supervisor does not hold it
+        return Plan(warnings=warnings)
+    return Plan((Step("remove", program.name, stops=_not_at_rest(program)),), warnings=warnings)
+
+
+def pictures(plan: Plan, programs: t.Mapping[str, Program]) -> tuple[dict[str, t.Any], dict[str, t.Any]]:
+    """Before and after of every program that the plan touches, for a diff."""
+    before: dict[str, t.Any] = {}
+    after: dict[str, t.Any] = {}
+    for step in plan.steps:
+        program = programs[step.program]
+        states = {name: process["state"] for name, process in program.processes.items()}
+        before[step.program] = _picture(program.section, states)
+        after[step.program] = _picture(*_outcome(step, program, states, plan))
+    return before, after
+
+
+def _picture(section: str, states: t.Mapping[str, str]) -> dict[str, t.Any]:
+    return {"configuration": _CONFIGURATION_WORDS[section], "processes": dict(states)}
+
+
+def _outcome(step: Step, program: Program, states: dict[str, str], plan: Plan) -> tuple[str, dict[str, str]]:
+    """Section and states of the processes as they will be after a step."""
+    if step.action == "remove":
+        return ADDED if program.autostart else REMOVED, {}
+    section = program.section
+    if step.action in ("add", "update"):
+        section, states = SAME, dict.fromkeys(sorted(program.autostart), "stopped")
+    states = {name: "running" if name in plan.running else "stopped" if name in plan.resting else state for name, state in states.items()}
+    if step.action in ("restart", "reload"):  # else nobody would see that anything is done
+        words = f"running (signal {step.signal})" if step.signal else "running (restarted)"
+        states.update(dict.fromkeys(step.processes, words))
+    return section, states
+
+
+def _run(program: Program, chosen: t.Sequence[str], asked: frozenset[str], restart: bool, interrupted: t.Container[str]) -> Plan:
+    if program.section == ADDED:
+        return Plan((Step("add", program.name, _names(asked - program.automatic)),), program.automatic | asked)
+    if program.section == CHANGED:
+        return _update(program, asked, interrupted)
+    return _keep(program, chosen, asked, restart, interrupted)
+
+
+def _update(program: Program, asked: frozenset[str], interrupted: t.Container[str]) -> Plan:
+    """A changed section: the supervisor takes it only by removing the program and adding it, and starts what it adds."""
+    by_hand = {name for name, process in program.processes.items() if name not in asked and _stopped_by_hand(process, interrupted)}
+    if program.automatic and by_hand and by_hand == set(program.processes):
+        text = "its section has changed, but it was stopped by hand and the supervisor would start it, so the change waits; state=started applies it"
+        return Plan(pending=(program.name,), warnings=(f"{program.name}: {text}",))
+    was_up = {name for name, process in program.processes.items() if process["state"] in UP or name in interrupted}
+    wanted = (program.automatic | asked | was_up) & set(program.autostart) - by_hand
+    step = Step("update", program.name, _names(wanted - program.automatic), _not_at_rest(program), _names(by_hand & program.automatic))
+    return Plan((step,), frozenset(wanted))
+
+
+def _keep(program: Program, chosen: t.Iterable[str], asked: frozenset[str], restart: bool, interrupted: t.Container[str]) -> Plan:
+    """An unchanged section: each process has its own fate."""
+    fates: dict[str, list[str]] = {"restart": [], "start": [], "run": [], "": []}
+    for name in chosen:
+        process = program.processes[name]
+        fates[_fate(process, name in program.automatic, name in asked or name in interrupted, restart)].append(name)
+    steps = tuple(Step(action, program.name, tuple(fates[action])) for action in ("restart", "start") if fates[action])
+    return Plan(steps, frozenset(fates["restart"] + fates["start"] + fates["run"]))
+
+
+def _fate(process: t.Mapping[str, t.Any], automatic: bool, asked: bool, restart: bool) -> str:
+    """restart; start; run (is to run, and nothing has to be done for it); empty (none of our business)."""
+    if restart and process["state"] in UP:
+        return "restart"
+    if not (automatic or asked):
+        return ""
+    if process["state"] in ("exited", "fatal"):
+        return "start"
+    if process["state"] in ("stopped", "stopping") and asked:
+        return "start"
+    return "" if _stopped_by_hand(process, ()) else "run"
+
+
+def _stopped_by_hand(process: t.Mapping[str, t.Any], interrupted: t.Container[str]) -> bool:
+    """Only an order stops what ran before; what was never started has no such history."""
+    return process["state"] in ("stopped", "stopping") and process["ever_started"] and process["full_name"] not in interrupted
+
+
+def _stop(program: Program, chosen: t.Iterable[str]) -> Plan:
+    held = [name for name in chosen if name in program.processes]
+    up = tuple(name for name in held if program.processes[name]["state"] in UP)
+    return Plan((Step("stop", program.name, up),) if up else (), resting=frozenset(held))
+
+
+def _reload(program: Program, chosen: t.Iterable[str], signal: str) -> Plan:
+    running = tuple(name for name in chosen if name in program.processes and program.processes[name]["state"] == "running")
+    steps = (Step("reload", program.name, running, signal=signal),) if running else ()
+    if program.section == CHANGED:
+        text = "its section has changed, which a signal does not apply; state=present does"
+        return Plan(steps, frozenset(running), pending=(program.name,), warnings=(f"{program.name}: {text}",))
+    warnings = () if running else (f"{program.name}: not running, so there is nothing to reload",)
+    return Plan(steps, frozenset(running), warnings=warnings)
+
+
+def _names(names: t.Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(names))
+
+
+def _not_at_rest(program: Program) -> tuple[str, ...]:
+    return tuple(name for name, process in program.processes.items() if process["state"] not in AT_REST)
+
+
+def _labelled(label: str, declared: t.Sequence[dict[str, t.Any]]) -> list[str]:
+    programs = [program["name"] for program in declared if label in program["groups"]]
+    if not programs:
+        labels = {label for program in declared for label in program["groups"]}
+        raise SelectionError(f"groups: no declared program is in a group {label!r}; {nearest(label, labels)}")
+    return programs
+
+
+def _matches(name: str, candidates: t.Sequence[str], known: t.Mapping[str, t.Sequence[str]]) -> list[Selected]:
+    program_pattern, colon, process_pattern = name.partition(":")
+    by_name = not any(character in program_pattern for character in "*?[")
+    programs = [candidate for candidate in candidates if fnmatch.fnmatchcase(candidate, program_pattern)]
+    if not process_pattern or process_pattern == "*":
+        return [Selected(program, None, by_name) for program in programs]
+    found = []
+    for program in programs:
+        processes = frozenset(process for process in known.get(program, ()) if fnmatch.fnmatchcase(process.partition(":")[2] or process, process_pattern))
+        if processes:
+            found.append(Selected(program, processes, by_name))
+    return found
+
+
+def _union(one: Selected, other: Selected) -> Selected:
+    processes = None if one.processes is None or other.processes is None else one.processes | other.processes
+    return Selected(one.program, processes, one.by_name or other.by_name)

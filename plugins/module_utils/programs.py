@@ -1,0 +1,66 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What fcgi_program and fcgi_program_info share: their options, the declared programs, and how a process is told.
+
+This module util is PRIVATE to the collection. It can have breaking changes at any time.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.module_utils.basic import missing_required_lib
+
+from ansible_collections.webops.fastcgi.plugins.module_utils.backend import xmlrpc
+from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationStore
+
+ARGUMENTS: dict[str, dict[str, t.Any]] = {
+    "url": {"type": "str", "default": "unix:///run/supervisor.sock"},
+    "username": {"type": "str"},
+    "password": {"type": "str", "no_log": True},
+    "declared": {"type": "path"},
+    "name": {"type": "list", "elements": "str", "default": []},
+    "groups": {"type": "list", "elements": "str", "default": []},
+}
+
+_TOLD = ("name", "program", "group", "state", "pid", "uptime", "exit_status", "spawn_error", "logfile", "stderr_logfile", "restarts", "description")
+
+
+class DeclarationError(Exception):
+    """There is no list of declared programs where it should be; the text says what to do."""
+
+
+def connect(module: t.Any, ready_timeout: float) -> xmlrpc.XmlRpcSupervisor:
+    """The supervisor that a module's options name; ends the module if that cannot be one."""
+    if xmlrpc.XMLRPC_IMPORT_ERROR:
+        reason = "to talk to supervisord; it belongs to Python's standard library: on Debian install the package python3, python3-minimal lacks it"
+        module.fail_json(msg=missing_required_lib("xmlrpc.client", reason=reason), exception=xmlrpc.XMLRPC_IMPORT_ERROR)
+    options = module.params
+    try:
+        return xmlrpc.XmlRpcSupervisor(options["url"], options["username"], options["password"], ready_timeout)
+    except ValueError as error:
+        module.fail_json(msg=str(error))
+
+
+def declared_programs(store: GenerationStore) -> list[dict[str, t.Any]] | None:
+    """metadata.programs of the live generation; None if no generation is live.
+
+    Raises DeclarationError if the live generation is not one of programs, and GenerationError.
+    """
+    manifest = store.live_manifest()
+    if manifest is None:
+        return None
+    programs = manifest["metadata"].get("programs")
+    if programs is None:
+        raise DeclarationError(f"declared: the live generation of {store.path} declares no programs; give the path that the role fcgi_app writes")
+    return programs
+
+
+def no_generation(path: str) -> str:
+    return f"declared: {path} holds no live generation; the role fcgi_app (module config_set) makes it"
+
+
+def told(process: t.Mapping[str, t.Any], program: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """A process as the modules return it; program is its metadata, empty if it is not declared."""
+    return {**{key: process[key] for key in _TOLD}, "groups": program.get("groups", []), "socket": program.get("socket")}

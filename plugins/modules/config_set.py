@@ -1,0 +1,572 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: config_set
+short_description: Install a complete set of configuration files as one transaction
+version_added: 1.0.0
+author: webops.fastcgi contributors (@webops)
+description:
+  - Renders a set of files on the controller, sends it as one archive, has the program that will read it check it, and makes it
+    live by one rename of a symbolic link. Until then, and whatever fails, the set before stays live.
+  - Each set is a I(generation), a directory below C(PATH/generations). C(PATH/current) points to the live one. What is not in
+    the new generation is gone; nothing outside of O(path) is written or removed but the symbolic links in O(links).
+  - A change by hand of a file in the live generation is drift, and is replaced by a new generation.
+  - Contents of files are never arguments of the module on the host, which are logged there.
+attributes:
+  check_mode:
+    support: full
+    description: Can run in C(check_mode) and return changed status prediction without modifying the target.
+    details:
+      - The new generation is staged in a temporary directory and validated there. Where the validating program is not installed
+        yet, as on a host that this play is about to set up, validation is skipped with a warning.
+  diff_mode:
+    support: full
+    description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
+  idempotent:
+    support: partial
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    details:
+      - Each run with O(state=previous) turns further back.
+options:
+  path:
+    description:
+      - Absolute path of the directory that this set owns.
+    type: str
+    required: true
+  state:
+    description:
+      - With V(present) the declared set is live.
+      - With V(previous) the generation that was last proved to be in use is made live again if the live one has not been proved; else
+        the newest older one that differs from the live one.
+      - With V(absent) links, generations and O(path) are removed.
+    type: str
+    choices: [present, previous, absent]
+    default: present
+  files:
+    description:
+      - The files of the set. Each has exactly one of O(files[].content), O(files[].src) and O(files[].template).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path: &path
+        description: Path inside the generation, relative.
+        type: str
+        required: true
+      content:
+        description: The content itself.
+        type: str
+      src:
+        description: A file on the controller, searched for as M(ansible.builtin.copy) does.
+        type: str
+      template:
+        description: A Jinja2 template on the controller, searched for as M(ansible.builtin.template) does.
+        type: str
+      vars:
+        description: Variables for O(files[].template), in addition to those of the task.
+        type: dict
+      mask:
+        description:
+          - Regular expressions with a group each. In a line that one matches, what follows the group is masked wherever it
+            would be shown.
+        type: list
+        elements: str
+        default: []
+      secret:
+        description: Whether the whole content is masked wherever it would be shown.
+        type: bool
+        default: false
+      mode: &mode
+        description: Octal permissions. V(0644) for a file and V(0755) for a directory unless given.
+        type: raw
+      owner: &owner
+        description: Name or number of the user; the one that runs the module unless given.
+        type: str
+      group: &group
+        description: Name or number of the group; that of the user that runs the module unless given.
+        type: str
+      seuser: &seuser
+        description: SELinux user. What the policy says for the path unless given, as for the rest of the context.
+        type: str
+      serole: &serole
+        description: SELinux role.
+        type: str
+      setype: &setype
+        description: SELinux type.
+        type: str
+      selevel: &selevel
+        description: SELinux level.
+        type: str
+  directories:
+    description:
+      - Directories of the set that need attributes of their own, or that stay empty. Those that files lie in are made with mode 0755.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path: *path
+      mode: *mode
+      owner: *owner
+      group: *group
+      seuser: *seuser
+      serole: *serole
+      setype: *setype
+      selevel: *selevel
+  links:
+    description:
+      - Symbolic links outside of O(path) by which other software finds the set. They point into C(PATH/current).
+      - Something else in their place is an error, and is left alone.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Absolute path of the link.
+        type: str
+        required: true
+      target:
+        description: A path inside the generation.
+        type: str
+        required: true
+  metadata:
+    description:
+      - Data that is kept with the generation for the modules that apply it. No secrets.
+    type: dict
+    default: {}
+  validate:
+    description:
+      - How the program that will read the set checks it before it goes live.
+      - It is given a copy of the staged generation in which C(PATH/current) is replaced by the path of the copy.
+    type: dict
+    suboptions:
+      command:
+        description:
+          - Program and arguments; no shell is involved. V({staged}) stands for the copy of the staged generation and
+            V({tree}) for that of O(validate.tree).
+        type: list
+        elements: str
+        required: true
+      tree:
+        description:
+          - A directory that is copied as well, such as C(/etc/nginx). Its own path and C(PATH/current) are replaced by those of the copies in
+            all files and links, and O(links) that lie in it are made as they will be.
+        type: str
+      substitute:
+        description: What else is replaced in the copies.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          pattern:
+            description: A regular expression; V(^) and V($) match at lines.
+            type: str
+            required: true
+          replacement:
+            description: Its replacement, in which V({staged}) and V({tree}) stand for the paths of the copies.
+            type: str
+            required: true
+      forbid:
+        description: A regular expression; output that it matches is a failure although the program's exit status is 0.
+        type: str
+      timeout:
+        description: Seconds after which the program and its children are killed, and validation has failed.
+        type: float
+        default: 30
+      environment:
+        description: Environment variables for the program, in addition to the ones it inherits.
+        type: dict
+        default: {}
+  keep:
+    description:
+      - How many generations are kept. The live one, the one last proved to be in use and all since are kept in any case.
+    type: int
+    default: 5
+"""
+
+EXAMPLES = r"""
+- name: Install what nginx serves, proved by nginx itself
+  webops.fastcgi.config_set:
+    path: /etc/fcgi/default/fcgi_nginx
+    files:
+      - path: nginx.conf
+        template: nginx.conf.j2
+      - path: locations/shop.conf
+        template: location.conf.j2
+        vars:
+          app: shop
+      - path: auth/shop
+        content: "{{ vault_shop_htpasswd }}"
+        secret: true
+        mode: "0640"
+        group: www-data
+    links:
+      - path: /etc/nginx/conf.d/fcgi-default.conf
+        target: nginx.conf
+    validate:
+      command: [nginx, -t, -q, -c, "{tree}/nginx.conf"]
+      tree: /etc/nginx
+      substitute:
+        - pattern: '^\s*pid\s+[^;]+;'
+          replacement: "pid {tree}/nginx.pid;"
+
+- name: Turn back to the configuration that worked
+  webops.fastcgi.config_set:
+    path: /etc/fcgi/default/fcgi_nginx
+    state: previous
+"""
+
+RETURN = r"""
+generation:
+  description: The live generation after this task, in check mode the one that would be; null if there is none.
+  returned: success
+  type: str
+  sample: "000007"
+previous:
+  description: The generation that was live before this task; null if there was none.
+  returned: success
+  type: str
+  sample: "000006"
+path:
+  description: The directory that the set owns.
+  returned: success
+  type: str
+  sample: /etc/fcgi/default/fcgi_nginx
+applied:
+  description: The generation last proved to be in use by the software that reads it; null if none was.
+  returned: success
+  type: str
+  sample: "000006"
+pending:
+  description: Whether the live generation is not the one that is proved to be in use.
+  returned: success
+  type: bool
+validation:
+  description: What the validating program did; null if it was not run. Secrets are masked.
+  returned: when validation ran or is not asked for
+  type: dict
+  contains:
+    cmd:
+      description: Program and arguments.
+      type: list
+      elements: str
+    rc:
+      description: Exit status; null if it was killed because it took too long.
+      type: int
+    stdout:
+      description: Its output.
+      type: str
+    stderr:
+      description: Its messages.
+      type: str
+    seconds:
+      description: How long it took.
+      type: float
+msg:
+  description: What happened, in words.
+  returned: always
+  type: str
+  sample: generation 000007 is live
+"""
+
+import contextlib
+import dataclasses
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.webops.fastcgi.plugins.module_utils import generation_check, generation_diff
+from ansible_collections.webops.fastcgi.plugins.module_utils import generation_content as content
+from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationError, GenerationStore
+
+_LOCK_TIMEOUT = 60  # seconds; another run stages and validates meanwhile
+_MAX_OUTPUT = 20000  # characters of a validator's output that are kept, from its end
+
+_ATTRIBUTES: dict[str, t.Any] = {
+    "path": {"type": "str", "required": True},
+    "mode": {"type": "raw"},
+    **{name: {"type": "str"} for name in ("owner", "group", *content.SELINUX_KEYS)},
+}
+_FILE: dict[str, t.Any] = {
+    **_ATTRIBUTES,
+    "content": {"type": "str"},
+    "src": {"type": "str"},
+    "template": {"type": "str"},
+    "vars": {"type": "dict"},
+    "mask": {"type": "list", "elements": "str", "default": []},
+    "secret": {"type": "bool", "default": False, "no_log": False},
+}
+_LINK = {"path": {"type": "str", "required": True}, "target": {"type": "str", "required": True}}
+_SUBSTITUTE = {"pattern": {"type": "str", "required": True}, "replacement": {"type": "str", "required": True}}
+_VALIDATE: dict[str, t.Any] = {
+    "command": {"type": "list", "elements": "str", "required": True},
+    "tree": {"type": "str"},
+    "substitute": {"type": "list", "elements": "dict", "default": [], "options": _SUBSTITUTE},
+    "forbid": {"type": "str"},
+    "timeout": {"type": "float", "default": 30},
+    "environment": {"type": "dict", "default": {}},
+}
+_ARGUMENTS: dict[str, t.Any] = {
+    "path": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "previous", "absent"], "default": "present"},
+    "files": {"type": "list", "elements": "dict", "default": [], "options": _FILE},
+    "directories": {"type": "list", "elements": "dict", "default": [], "options": _ATTRIBUTES},
+    "links": {"type": "list", "elements": "dict", "default": [], "options": _LINK},
+    "metadata": {"type": "dict", "default": {}},
+    "validate": {"type": "dict", "options": _VALIDATE},
+    "keep": {"type": "int", "default": 5},
+    "_archive": {"type": "str"},  # from the action plugin: a tar archive in which member "3" is the content of files[3]
+}
+
+
+class ValidationError(GenerationError):
+    """The program that would read the configuration does not accept it."""
+
+    def __init__(self, message: str, outcome: dict[str, t.Any]) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is live, what is to be, and what has to change."""
+
+    live: str | None
+    live_manifest: dict[str, t.Any] | None
+    target: str  # name of the generation that will be live if anything changes
+    declaration: content.Declaration
+    observed: dict[str, content.State]
+    wanted: dict[str, content.State]
+    changed_links: list[dict[str, str]]
+    stale_links: list[str]
+    relabel: bool
+
+    @property
+    def redeclared(self) -> bool:
+        return self.live_manifest is None or self.live_manifest["digest"] != self.declaration.manifest["digest"]
+
+    @property
+    def drift(self) -> list[str]:
+        """Entries of the live generation that somebody else has changed."""
+        if self.redeclared:
+            return []
+        paths = [path for path in self.observed.keys() | self.wanted.keys() if self.observed.get(path) != self.wanted.get(path)]
+        return sorted(paths + [link["path"] for link in self.changed_links])
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.redeclared or self.drift or self.changed_links or self.stale_links or self.relabel)
+
+
+class ConfigSet:
+    """One run of the module."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params = module.params
+        self.check_mode = module.check_mode
+        self.store = GenerationStore(self.params["path"])
+        self.identity = content.Identity(lenient=self.check_mode)
+        self.labels = content.Labels(module)
+
+    def run(self) -> dict[str, t.Any]:
+        self._check_arguments()
+        self.store.check_place()
+        if self.params["state"] == "absent":
+            return self._remove()
+        if self.params["state"] == "previous":
+            self.store.rollback_target()  # or there is nothing to turn back to
+            with self._working():
+                return self._turn_back()
+        declaration = self._declaration()
+        content.expected(declaration, self.identity)  # unknown owners are found before anything is touched
+        if not self.check_mode:
+            self.store.prepare()
+        with self._working(declaration.links):
+            return self._install(declaration)
+
+    def _check_arguments(self) -> None:
+        path = self.params["path"]
+        if not os.path.isabs(path) or os.path.normpath(path) != path or path == "/":
+            raise GenerationError(f'path: "{path}" has to be an absolute path without ".." or a trailing slash')
+        if self.params["keep"] < 1:
+            raise GenerationError(f"keep: {self.params['keep']} is not a number from 1 on")
+
+    @contextlib.contextmanager
+    def _working(self, links: t.Sequence[dict[str, str]] = ()) -> t.Iterator[None]:
+        """Alone with PATH, rid of what a killed run left. Check mode leaves no trace: it neither locks nor cleans."""
+        if self.check_mode:
+            yield
+            return
+        with self.store.lock(_LOCK_TIMEOUT):
+            self.store.clean(links)
+            yield
+
+    def _declaration(self) -> content.Declaration:
+        files = self.params["files"]
+        archive = self.params["_archive"]
+        if archive is None:
+            raise GenerationError("config_set has to run through its action plugin, which renders the files")
+        with tarfile.open(archive) as members:
+            contents = {item["path"]: members.extractfile(str(number)).read() for number, item in enumerate(files)}
+        return content.declare(self.params["path"], files, self.params["directories"], self.params["links"], self.params["metadata"], contents)
+
+    def _plan(self, target: str, declaration: content.Declaration) -> Plan:
+        live = self.store.current()
+        live_directory = self.store.directory(live) if live else None
+        return Plan(
+            live=live,
+            live_manifest=self._live_manifest(),
+            target=target,
+            declaration=declaration,
+            observed=content.observe(live_directory) if live_directory else {},
+            wanted=content.expected(declaration, self.identity),
+            changed_links=self.store.changed_links(declaration.links),
+            stale_links=self.store.stale_links(declaration.links),
+            relabel=bool(live_directory) and content.labels_differ(declaration, live_directory, self.labels),
+        )
+
+    def _live_manifest(self) -> dict[str, t.Any] | None:
+        try:
+            return self.store.live_manifest()
+        except GenerationError as error:
+            self.module.warn(f"{error}; it is replaced")
+            return None
+
+    def _install(self, declaration: content.Declaration) -> dict[str, t.Any]:
+        plan = self._plan(self.store.next_name(), declaration)
+        if not plan.changed:
+            return self._result(plan, plan.live, None, f"generation {plan.live} is live already")
+        staged = os.path.join(self.module.tmpdir, "generation") if self.check_mode else self.store.staging_path(plan.target)
+        try:
+            self._check_link_directories(plan)
+            content.stage(declaration, staged, plan.wanted)
+            validation = self._validate(plan, staged)
+            if not self.check_mode:
+                content.label(declaration, staged, self.store.directory(plan.target), self.labels)
+                content.sync_tree(staged)
+                self.store.adopt(staged, plan.target)
+                self._switch(plan)
+                self.store.prune(self.params["keep"])
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+        return self._result(plan, plan.target, validation, self._summary(plan))
+
+    def _check_link_directories(self, plan: Plan) -> None:
+        for link in plan.changed_links:
+            if not self.check_mode and not os.path.isdir(os.path.dirname(link["path"])):
+                raise GenerationError(f"links: there is no directory for {link['path']}; install the software that it belongs to first")
+
+    def _switch(self, plan: Plan) -> None:
+        try:
+            self.store.switch(plan.target, plan.changed_links, plan.stale_links)
+        except OSError:
+            self.store.discard(plan.target)
+            raise
+
+    def _turn_back(self) -> dict[str, t.Any]:
+        target = self.store.rollback_target()
+        directory = self.store.directory(target)
+        plan = self._plan(target, content.load(directory, self.store.manifest(target)))
+        validation = self._validate(plan, directory)
+        if not self.check_mode:
+            self.store.switch(target, plan.changed_links, plan.stale_links)
+        return self._result(plan, target, validation, self._summary(plan))
+
+    def _remove(self) -> dict[str, t.Any]:
+        live, changed = self.store.current(), self.store.exists()
+        if changed:
+            with self._working():
+                diff = self._diff_of_removal(live)
+                if not self.check_mode:
+                    self.store.remove()
+        return {
+            "changed": changed,
+            "generation": None,
+            "previous": live,
+            "path": self.store.path,
+            "applied": None,
+            "pending": False,
+            "validation": None,
+            "diff": diff if changed else [],
+            "msg": f"{self.store.path} is {'removed' if changed else 'absent already'}",
+        }
+
+    def _diff_of_removal(self, live: str | None) -> list[dict[str, str]]:
+        if live is None:
+            return []
+        return self._diff(self._plan(live, content.NOTHING))
+
+    def _validate(self, plan: Plan, staged: str) -> dict[str, t.Any] | None:
+        validate = self.params["validate"]
+        if validate is None:
+            return None
+        missing = self._missing_for_validation(validate)
+        if missing:
+            if not self.check_mode:
+                raise GenerationError(f"validate: {missing}; install it first. {self._still_live()}")
+            self.module.warn(f"not validated: {missing}")
+            return None
+        outcome = self._run_validator(validate, plan, staged)
+        problem = generation_check.problem(outcome, validate["timeout"], validate["forbid"])
+        if problem:
+            raise ValidationError(f"{validate['command'][0]} {problem}\n{self._still_live()}", outcome)
+        return outcome
+
+    def _missing_for_validation(self, validate: dict[str, t.Any]) -> str | None:
+        program, tree = validate["command"][0], validate["tree"]
+        if not self.module.get_bin_path(program):
+            return f"there is no program {program} on this host"
+        if tree and not os.path.isdir(tree):
+            return f"there is no directory {tree} on this host"
+        return None
+
+    def _run_validator(self, validate: dict[str, t.Any], plan: Plan, staged: str) -> dict[str, t.Any]:
+        secrets: set[str] = set()
+        for entry in plan.declaration.files:
+            secrets |= generation_diff.secrets_of(entry, plan.declaration.contents[entry["path"]])
+        directory = tempfile.mkdtemp(dir=self.module.tmpdir)
+        try:
+            scratch = generation_check.build_scratch(
+                directory, staged, self.store.current_path, validate["tree"], validate["substitute"], plan.declaration.links, plan.stale_links
+            )
+            command = [self.module.get_bin_path(validate["command"][0]), *validate["command"][1:]]
+            outcome = generation_check.run([scratch.fill(word) for word in command], validate["timeout"], validate["environment"])
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+        for stream in ("stdout", "stderr"):
+            outcome[stream] = generation_diff.redact(scratch.translate(outcome[stream]), secrets)[-_MAX_OUTPUT:]
+        outcome["cmd"] = [scratch.translate(word) for word in outcome["cmd"]]
+        return outcome
+
+    def _still_live(self) -> str:
+        return still_live(self.store)
+
+    def _summary(self, plan: Plan) -> str:
+        verb = "would be" if self.check_mode else "is"
+        drift = f"; generation {plan.live} had been changed by hand: {', '.join(plan.drift)}" if plan.drift else ""
+        return f"generation {plan.target} {verb} live{drift}"
+
+    def _result(self, plan: Plan, generation: str | None, validation: dict[str, t.Any] | None, message: str) -> dict[str, t.Any]:
+        for problem in self.identity.unknown:
+            self.module.warn(problem)
+        applied = self.store.applied()
+        return {
+            "changed": plan.changed,
+            "generation": generation,
+            "previous": plan.live,
+            "path": self.store.path,
+            "applied": applied,
+            "pending": generation != applied,
+            "validation": validation,
+            "diff": self._diff(plan) if plan.changed else [],
+            "msg": message,
+        }

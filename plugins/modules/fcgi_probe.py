@@ -1,0 +1,422 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: fcgi_probe
+short_description: Ask FastCGI programs whether they answer
+version_added: 1.0.0
+author: webops.fastcgi contributors (@webops)
+description:
+  - Sends a real FastCGI request, or a ping that the application does not notice, to the socket of one program or of many, and judges the answers.
+  - The connections are made from the host on which the module runs, without a web server between.
+  - Many targets are probed at once, so that they take hardly longer than one.
+  - The module fails if any target does, and then its message names each one that failed. It returns the same structure either way.
+options:
+  address:
+    description:
+      - Where the program listens, as V(unix:/run/fastcgi/shop.sock), V(127.0.0.1:9001) or V([::1]:9001).
+      - Exactly one of O(address) and O(targets) must be given.
+    type: str
+  name: &name
+    description: What the results call this target. It defaults to the address.
+    type: str
+  mode: &mode
+    description:
+      - V(ping) asks the FastCGI library in the program for its values (C(FCGI_GET_VALUES)). The application itself sees nothing of it, so this proves
+        that a worker is free to answer, and nothing about the application. Programs on uWSGI's C(fastcgi-socket) never answer a ping.
+      - V(request) sends a request as a web server would.
+    type: str
+    choices: [ping, request]
+    default: ping
+  method: &method
+    description: The request's method.
+    type: str
+    default: GET
+  script_name: &script_name
+    description: C(SCRIPT_NAME) of the request, the part of the URL's path that leads to the program. Not percent-encoded.
+    type: str
+    default: ""
+  path_info: &path_info
+    description: C(PATH_INFO) of the request, the part of the URL's path after O(script_name). Not percent-encoded.
+    type: str
+    default: ""
+  query: &query
+    description: C(QUERY_STRING) of the request, percent-encoded, without the question mark.
+    type: str
+    default: ""
+  params: &params
+    description:
+      - More FastCGI params, such as C(SCRIPT_FILENAME), which php-fpm needs. They replace those that the module sets itself.
+      - The values are never logged. Those of 8 characters or more are masked in what the module returns, in case the application repeats them.
+    type: dict
+    default: {}
+  request_body: &request_body
+    description: The request's body. It is kept secret as O(params) are.
+    type: str
+    default: ""
+  status: &status
+    description: The statuses that count as success. Only in mode V(request).
+    type: list
+    elements: int
+    default: [200]
+  body: &body
+    description:
+      - A Python regular expression that must be found in the response's body, of which the first MiB is searched. Only in mode V(request).
+      - The empty one is always found.
+    type: str
+    default: ""
+  targets:
+    description: Several targets, probed at once. The other options of a single target cannot be given beside it.
+    type: list
+    elements: dict
+    suboptions:
+      address:
+        description: Where the program listens, as V(unix:/run/fastcgi/shop.sock), V(127.0.0.1:9001) or V([::1]:9001).
+        type: str
+        required: true
+      name: *name
+      mode: *mode
+      method: *method
+      script_name: *script_name
+      path_info: *path_info
+      query: *query
+      params: *params
+      request_body: *request_body
+      status: *status
+      body: *body
+  timeout:
+    description: The seconds in which one attempt must be complete.
+    type: float
+    default: 5
+  deadline:
+    description:
+      - For how many seconds from the start failed attempts are repeated. The last one begins when they are over and still has O(timeout) seconds.
+      - With V(0) there is one attempt.
+    type: float
+    default: 0
+attributes:
+  check_mode:
+    description: Can run in check mode and return changed status prediction without modifying the target.
+    support: full
+    details: The module never changes anything, so it also probes in check mode.
+  diff_mode:
+    description: Will return details on what has changed (or possibly needs changing in check mode) when in diff mode.
+    support: N/A
+    details: The module never changes anything.
+  idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    support: full
+    details: What the application does with a request in mode V(request) is its own affair.
+"""
+
+EXAMPLES = r"""
+- name: Wait up to half a minute until a worker of the shop is there
+  webops.fastcgi.fcgi_probe:
+    address: unix:/run/fastcgi/shop.sock
+    deadline: 30
+
+- name: Ask the shop itself
+  webops.fastcgi.fcgi_probe:
+    address: unix:/run/fastcgi/shop.sock
+    mode: request
+    script_name: /shop
+    path_info: /healthz
+    body: ^ok
+
+- name: Ask a pool of php-fpm whose ping.path is /ping
+  webops.fastcgi.fcgi_probe:
+    address: unix:/run/php/blog.sock
+    mode: request
+    script_name: /ping
+    params:
+      SCRIPT_FILENAME: /ping
+    body: ^pong$
+
+- name: Probe several programs at once
+  webops.fastcgi.fcgi_probe:
+    targets:
+      - name: shop
+        address: unix:/run/fastcgi/shop.sock
+      - name: reports
+        address: 127.0.0.1:9001
+        mode: request
+        path_info: /reports
+        status: [200, 204]
+    deadline: 10
+"""
+
+RETURN = r"""
+msg:
+  description: How many targets answered or, on failure, which did not, why, and what helps.
+  returned: always
+  type: str
+  sample: "1 of 2 targets failed: shop (127.0.0.1:9001): nobody listens there: start the program, and read its log if it does not stay up"
+probes:
+  description: What became of each target, in the order in which they were given.
+  returned: always, except when an option is not valid
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The target's name, or its address if it has none.
+      type: str
+      sample: shop
+    address:
+      description: The target's address.
+      type: str
+      sample: unix:/run/fastcgi/shop.sock
+    ok:
+      description: Whether the target answered as it should.
+      type: bool
+    status:
+      description: The response's status, V(null) if there is no response and in mode V(ping).
+      type: int
+      sample: 200
+    headers:
+      description: The response's header, names in lower case. The values of a repeated one are joined by a comma and a space.
+      type: dict
+      sample: {"content-type": "text/plain"}
+    body:
+      description: The first 1000 characters of the response's body.
+      type: str
+      sample: ok
+    stderr:
+      description: The first 1000 characters that the program wrote to the FastCGI error stream, also when it did not answer in the end.
+      type: str
+    seconds:
+      description: How long the last attempt took.
+      type: float
+      sample: 0.0021
+    attempts:
+      description: How many attempts were made.
+      type: int
+      sample: 1
+    error:
+      description:
+        - What kind of failure it is, V(null) if it is none.
+        - "No connection: V(missing) (no such socket), V(refused) (nobody listens), V(permission), V(backlog) (the listening queue is full),
+          V(unreachable) (anything else)."
+        - "No answer: V(closed) (the connection ended first), V(silent) (nothing came in time), V(unfinished) (the answer began but did not end in time),
+          V(malformed) (the answer is not FastCGI, or its header not CGI)."
+        - "Refused in the protocol's own words: V(overloaded), V(cant_multiplex), V(unknown_role)."
+        - "Not the answer that was asked for: V(status), V(body)."
+      type: str
+      sample: refused
+    message:
+      description: The failure in words, with what helps. Empty if there is none.
+      type: str
+"""
+
+import copy
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.webops.fastcgi.plugins.module_utils import fastcgi
+
+_REQUEST_SPEC: dict[str, dict[str, Any]] = {
+    "method": {"type": "str", "default": "GET"},
+    "script_name": {"type": "str", "default": ""},
+    "path_info": {"type": "str", "default": ""},
+    "query": {"type": "str", "default": ""},
+    "params": {"type": "dict", "default": {}, "no_log": True},
+    "request_body": {"type": "str", "default": "", "no_log": True},
+    "status": {"type": "list", "elements": "int", "default": [200]},
+    "body": {"type": "str", "default": ""},
+}
+_TARGET_SPEC: dict[str, dict[str, Any]] = {
+    "name": {"type": "str"},
+    "address": {"type": "str", "required": True},
+    "mode": {"type": "str", "choices": ["ping", "request"], "default": "ping"},
+    **_REQUEST_SPEC,
+}
+_ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
+    **_TARGET_SPEC,
+    "address": {"type": "str"},
+    "targets": {"type": "list", "elements": "dict", "options": _TARGET_SPEC},
+    "timeout": {"type": "float", "default": 5},
+    "deadline": {"type": "float", "default": 0},
+}
+
+_SECONDS_MAX = 86400
+_THREADS_MAX = 256
+_SHOWN = 1000                        # characters of a response's body and stderr that are returned
+_FIRST_DELAY = 0.05                 # seconds between two attempts; doubled each time
+_LONGEST_DELAY = 1.0
+_SHORTEST_SECRET = 8
+
+
+class Request(NamedTuple):
+    """What to send in mode request, and which answer is right."""
+
+    params: dict[str, str]
+    content: bytes
+    statuses: list[int]
+    pattern: re.Pattern[str]
+
+
+class Target(NamedTuple):
+    """`request` is None in mode ping."""
+
+    name: str
+    address: str
+    request: Request | None
+
+
+def plan(options: dict[str, Any]) -> list[Target]:
+    """The targets that the module's options describe. Raises ValueError, which names the option, its value and what would be right."""
+    for name, lowest in (("timeout", 0.001), ("deadline", 0)):
+        if not lowest <= options[name] <= _SECONDS_MAX:
+            raise ValueError(f"{name}: {options[name]} is not a number of seconds from {lowest} to {_SECONDS_MAX}")
+    if options["targets"] is None:
+        return [_target(options, "")]
+    return [_target(target, f"targets[{index}].") for index, target in enumerate(options["targets"])]
+
+
+def _target(options: dict[str, Any], where: str) -> Target:
+    address = options["address"]
+    try:
+        fastcgi.parse_address(address)
+    except fastcgi.FastCGIError as error:
+        raise ValueError(f"{where}address: {error}") from error
+    if options["mode"] == "request":
+        request = _request(options, where)
+    else:
+        request = None
+        _refuse_request_options(options, where)
+    return Target(options["name"] or address, address, request)
+
+
+def _refuse_request_options(options: dict[str, Any], where: str) -> None:
+    """A ping that ignored them would report success for something that was never tried."""
+    for name in _REQUEST_SPEC:
+        if options[name] != _REQUEST_SPEC[name]["default"]:
+            raise ValueError(f"{where}{name}: mode ping sends no request to the application; leave {name} out or set mode: request")
+
+
+def _request(options: dict[str, Any], where: str) -> Request:
+    for name in ("script_name", "path_info"):
+        if options[name] and not options[name].startswith("/"):
+            raise ValueError(f"{where}{name}: {options[name]!r} does not begin with a slash")
+    if not options["status"]:
+        raise ValueError(f"{where}status: an empty list accepts no answer; give at least one status, such as 200")
+    try:
+        pattern = re.compile(options["body"])
+    except re.error as error:
+        raise ValueError(f"{where}body: {options['body']!r} is not a regular expression: {error}") from error
+    content = options["request_body"].encode("utf-8", "surrogateescape")
+    params = fastcgi.cgi_params(options["method"], options["script_name"], options["path_info"], options["query"], len(content))
+    params.update(_extra_params(options["params"], where))
+    return Request(params, content, options["status"], pattern)
+
+
+def _extra_params(params: dict[str, Any], where: str) -> dict[str, str]:
+    for name, value in params.items():
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise ValueError(f"{where}params.{name}: its value is neither text nor a number: quote it, as in HTTPS: \"on\"")
+    return {str(name): str(value) for name, value in params.items()}
+
+
+def probe(target: Target, timeout: float, deadline: float) -> dict[str, Any]:
+    """Try until the target answers as it should or `deadline` seconds are over, and return the last attempt's result."""
+    end = time.monotonic() + deadline
+    attempts, delay = 1, _FIRST_DELAY
+    result = attempt(target, timeout)
+    while not result["ok"] and time.monotonic() < end:
+        time.sleep(max(0, min(delay, end - time.monotonic())))
+        result = attempt(target, timeout)
+        attempts, delay = attempts + 1, min(delay * 2, _LONGEST_DELAY)
+    return {**result, "attempts": attempts}
+
+
+def attempt(target: Target, timeout: float) -> dict[str, Any]:
+    """Probe once."""
+    began = time.monotonic()
+    response, error = None, None
+    try:
+        if target.request is None:
+            fastcgi.ping(target.address, timeout)
+        else:
+            response = fastcgi.request(target.address, target.request.params, target.request.content, timeout)
+            judge(response, target.request)
+    except fastcgi.FastCGIError as failure:
+        error = failure
+    return {
+        "name": target.name,
+        "address": target.address,
+        "ok": error is None,
+        "status": response.status if response else None,
+        "headers": response.headers if response else {},
+        "body": response.body.decode("utf-8", "replace")[:_SHOWN] if response else "",
+        "stderr": (response.stderr if response else error.stderr if error else "")[:_SHOWN],
+        "seconds": round(time.monotonic() - began, 6),
+        "error": error.kind if error else None,
+        "message": str(error) if error else "",
+    }
+
+
+def judge(response: fastcgi.Response, request: Request) -> None:
+    """Raise FastCGIError `status` or `body` if the response is not what the request asks for."""
+    if response.status not in request.statuses:
+        expected = " or ".join(str(status) for status in request.statuses)
+        raise fastcgi.FastCGIError("status", f"the answer's status is {response.status}, not {expected}: read its stderr and the program's log")
+    if not request.pattern.search(response.body.decode("utf-8", "replace")):
+        raise fastcgi.FastCGIError("body", f"{request.pattern.pattern!r} is not found in the answer's body, which has {len(response.body)} bytes")
+
+
+def run(targets: list[Target], timeout: float, deadline: float) -> list[dict[str, Any]]:
+    """Probe all targets at once."""
+    if not targets:
+        return []
+    with ThreadPoolExecutor(min(len(targets), _THREADS_MAX)) as pool:
+        return list(pool.map(lambda target: probe(target, timeout, deadline), targets))
+
+
+def describe(probes: list[dict[str, Any]]) -> str:
+    failures = [f"{_label(one)}: {one['message']}" for one in probes if not one["ok"]]
+    if not failures:
+        return f"{len(probes)} of {len(probes)} targets answered"
+    return f"{len(failures)} of {len(probes)} targets failed: " + "; ".join(failures)
+
+
+def _label(one: dict[str, Any]) -> str:
+    return one["name"] if one["name"] == one["address"] else f"{one['name']} ({one['address']})"
+
+
+def take_options(module: AnsibleModule) -> dict[str, Any]:
+    """The module's options, of which it then returns no secret one, and masks its values elsewhere only if they are long enough to be secrets.
+
+    Ansible masks each value of a no_log option wherever its characters stand in the result: a param `HTTPS: "on"` would leave no message readable,
+    and `SERVER_PORT: "200"` would replace the returned status.
+    """
+    options: dict[str, Any] = copy.deepcopy(module.params)
+    module.no_log_values = {value for value in module.no_log_values if len(value) >= _SHORTEST_SECRET}
+    for shown in [module.params, *(module.params["targets"] or [])]:
+        shown["params"] = shown["request_body"] = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+    return options
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=_ARGUMENT_SPEC,
+        mutually_exclusive=[(option, "targets") for option in _TARGET_SPEC],
+        required_one_of=[("address", "targets")],
+        supports_check_mode=True,
+    )
+    options = take_options(module)
+    try:
+        targets = plan(options)
+    except ValueError as error:
+        module.fail_json(msg=str(error))
+    probes = run(targets, options["timeout"], options["deadline"])
+    finish = module.exit_json if all(one["ok"] for one in probes) else module.fail_json
+    finish(changed=False, msg=describe(probes), probes=probes)
+
+
+if __name__ == "__main__":
+    main()
