@@ -45,7 +45,7 @@ class Entry:
 def source_entries(path: str) -> Iterator[Entry]:
     """Yield the entries of a directory or tar archive, each checked, in an order in which they can be written.
 
-    :raises SourceError: for anything that must not be in a release, and for an archive that cannot be read.
+    :raises SourceError: for anything that must not be in a release.
     """
     kinds: dict[str, str] = {}
     for entry in _directory_entries(path) if os.path.isdir(path) else _archive_entries(path):
@@ -60,11 +60,9 @@ def _check(entry: Entry, kinds: dict[str, str]) -> None:
     if kinds.get(entry.path, entry.kind) != entry.kind or (entry.path in kinds and entry.kind != "directory"):
         raise SourceError(f"{entry.path} is in it twice")
     kinds[entry.path] = entry.kind
-    parent = posixpath.dirname(entry.path)
-    while parent:
+    for parent in _parents(entry.path):
         if kinds.setdefault(parent, "directory") != "directory":
             raise SourceError(f"{entry.path} lies under {parent}, which is no directory")
-        parent = posixpath.dirname(parent)
     if entry.kind == "link" and _leads_out(entry):
         raise SourceError(f"{entry.path} is a link out of the tree (to {entry.target}): leave it out, or put what it points to in")
 
@@ -103,15 +101,12 @@ def _opener(path: str) -> Callable[[], BinaryIO]:
 
 
 def _archive_entries(path: str) -> Iterator[Entry]:
-    try:
-        with tarfile.open(path) as tar:
-            files: dict[str, tarfile.TarInfo] = {}
-            for member in tar:
-                name = _member_path(member.name)
-                if name != ".":
-                    yield _member_entry(tar, member, name, files)
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise SourceError(f"it is neither a directory nor a readable tar archive (plain, gzip, bzip2 or xz): {error}") from error
+    with tarfile.open(path) as tar:
+        files: dict[str, tarfile.TarInfo] = {}
+        for member in tar:
+            name = _member_path(member.name)
+            if name != ".":
+                yield _member_entry(tar, member, name, files)
 
 
 def _member_path(name: str) -> str:
@@ -146,16 +141,22 @@ def describe(path: str) -> dict[str, str]:
     """Return what makes up the content of a source: for each path its type and what it holds.
 
     Times, owners and the order of an archive are no content; of the mode only the owner's x of a file is.
+
+    :raises SourceError: for what source_entries refuses, and for an archive that cannot be read.
     """
     entries = {}
-    for entry in source_entries(path):
-        for parent in _parents(entry.path):
-            entries.setdefault(parent, "directory")
-        entries[entry.path] = " ".join(filter(None, [entry.kind, entry.target, _file_content(entry)]))
+    try:
+        for entry in source_entries(path):
+            for parent in _parents(entry.path):
+                entries.setdefault(parent, "directory")
+            entries[entry.path] = " ".join(filter(None, [entry.kind, entry.target, _file_content(entry)]))
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise SourceError(f"it is neither a directory nor a readable tar archive (plain, gzip, bzip2 or xz): {error}") from error
     return entries
 
 
 def _parents(path: str) -> Iterator[str]:
+    """Yield the directories above a path, the nearest first."""
     while path := posixpath.dirname(path):
         yield path
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 
 from ansible.errors import AnsibleFilterError
-
 from ansible_collections.webops.fastcgi.plugins.plugin_utils import escaping
 
 

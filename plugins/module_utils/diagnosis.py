@@ -51,7 +51,7 @@ def hint(lines: t.Sequence[str], spawn_error: str | None, program: t.Mapping[str
         if pattern.search(text):
             return words.format(user=program.get("user") or "its user")
     if not lines:
-        return "it wrote nothing to its log. A program that puts itself into the background looks like this: under a supervisor it has to stay in the foreground"
+        return "it wrote nothing to its log. A program that puts itself into the background looks like this; under a supervisor it has to stay in front"
     return None
 
 

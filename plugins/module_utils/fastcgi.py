@@ -150,10 +150,11 @@ def take_record(buffer: bytearray) -> Record | None:
 def cgi_params(method: str, script_name: str, path_info: str, query: str, content_length: int) -> dict[str, str]:
     """The variables of a request, as a web server on this host would set them (RFC 3875, section 4.1, and nginx's fastcgi_params).
 
-    `script_name` and `path_info` are given decoded. REQUEST_URI comes beside them because Go reads nothing else.
+    `script_name` and `path_info` are given decoded. REQUEST_URI comes beside them because Go reads nothing else. An empty PATH_INFO is left out,
+    which means the same, because php-fpm with cgi.fix_pathinfo=0 would look for its ping.path there.
     """
     path = script_name + path_info or "/"
-    return {
+    params = {
         "GATEWAY_INTERFACE": "CGI/1.1",
         "SERVER_PROTOCOL": "HTTP/1.1",
         "SERVER_SOFTWARE": "webops.fastcgi",
@@ -167,22 +168,24 @@ def cgi_params(method: str, script_name: str, path_info: str, query: str, conten
         "REQUEST_URI": urllib.parse.quote(path) + (f"?{query}" if query else ""),
         "DOCUMENT_URI": path,
         "SCRIPT_NAME": script_name,
-        "PATH_INFO": path_info,
         "QUERY_STRING": query,
         "CONTENT_TYPE": "",
         "CONTENT_LENGTH": str(content_length),
         "HTTP_HOST": "localhost",
         "HTTP_USER_AGENT": "webops.fastcgi",
     }
+    if path_info:
+        params["PATH_INFO"] = path_info
+    return params
 
 
 def parse_response(stdout: bytes, stderr: str = "") -> Response:
     """Read an application's CGI response. Raises FastCGIError `malformed`."""
     end = _HEADER_END.search(stdout, 0, HEADER_LIMIT)
-    if not end or not end.start():
+    if not end:
         raise FastCGIError("malformed", f"the answer has no CGI header and empty line in its first {HEADER_LIMIT} bytes: the program does not answer as CGI")
     headers: dict[str, str] = {}
-    for line in stdout[:end.start()].decode("utf-8", "replace").splitlines():
+    for line in stdout[:end.start()].decode("utf-8", "replace").split("\n"):
         name, colon, value = line.partition(":")
         if not colon:
             raise FastCGIError("malformed", f"{line[:60]!r} in the answer's CGI header is not of the form 'name: value'")

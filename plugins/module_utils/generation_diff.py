@@ -73,7 +73,7 @@ def redact(text: str, secrets: t.Iterable[str]) -> str:
 
 
 def difference(
-    live_directory: str,
+    live_directory: str | None,
     final_path: str,
     observed: dict[str, State],
     wanted: dict[str, State],
@@ -90,7 +90,8 @@ def difference(
         old, new = observed.get(path), wanted.get(path)
         if old != new:
             hide = hider(entries.get(path, []))
-            before, after = _masked_pair(_text(old, read_file(os.path.join(live_directory, path))), _text(new, contents.get(path)), hide)
+            old_content = read_file(os.path.join(live_directory, path)) if live_directory else None
+            before, after = _masked_pair(_text(old, old_content), _text(new, contents.get(path)), hide)
             attributes = ("", "") if old and new and old[:4] == new[:4] else (_attributes(old), _attributes(new))
             differences.append(before_after(os.path.join(final_path, path), attributes[0] + before, attributes[1] + after))
     return differences
@@ -100,11 +101,11 @@ def before_after(header: str, before: str, after: str) -> dict[str, str]:
     return {"before_header": header, "after_header": header, "before": before, "after": after}
 
 
-def links_text(links: list[dict[str, str]]) -> str:
-    return "".join(f"{link['path']} -> {link['target']}\n" for link in links)
+def links_text(targets: dict[str, str]) -> str:
+    return "".join(f"{path} -> {target}\n" for path, target in sorted(targets.items()))
 
 
-def metadata_text(metadata: dict[str, t.Any]) -> str:
+def metadata_text(metadata: dict[str, t.Any] | None) -> str:
     return json.dumps(metadata, indent=1, sort_keys=True) + "\n" if metadata else ""
 
 

@@ -98,20 +98,19 @@ def programs_of(survey: t.Any) -> dict[str, Program]:
 
 
 def select(
-    names: t.Sequence[str], groups: t.Sequence[str], declared: t.Sequence[dict[str, t.Any]] | None, known: t.Mapping[str, t.Sequence[str]]
+    names: t.Sequence[str], groups: t.Sequence[str], candidates: t.Mapping[str, t.Sequence[str]], known: t.Mapping[str, t.Sequence[str]]
 ) -> tuple[list[Selected], list[str]]:
     """What names and group labels select, and the names that select nothing.
 
     names: programs ("shop"), processes ("shop:shop_00"), patterns of either ("shop*", "shop:*"); "shop:" is "shop".
-    groups: labels of declared programs. Neither names nor groups: all declared programs.
-    declared: metadata.programs; None: every program that the supervisor knows can be named.
+    groups: group labels. Neither names nor groups: all candidates.
+    candidates: the programs that can be selected, and the labels of each.
     known: full names of the processes by program, as the supervisor knows them.
-    Raises SelectionError for a label that no declared program has.
+    Raises SelectionError for a label that no candidate has.
     """
-    candidates = sorted(known) if declared is None else [program["name"] for program in declared]
     if not names and not groups:
         return [Selected(name) for name in candidates], []
-    chosen = {name: Selected(name) for label in groups for name in _labelled(label, declared or [])}
+    chosen = {name: Selected(name) for label in groups for name in _labelled(label, candidates)}
     missing = []
     for name in names:
         matches = _matches(name, candidates, known)
@@ -272,16 +271,16 @@ def _not_at_rest(program: Program) -> tuple[str, ...]:
     return tuple(name for name, process in program.processes.items() if process["state"] not in AT_REST)
 
 
-def _labelled(label: str, declared: t.Sequence[dict[str, t.Any]]) -> list[str]:
-    programs = [program["name"] for program in declared if label in program["groups"]]
+def _labelled(label: str, candidates: t.Mapping[str, t.Sequence[str]]) -> list[str]:
+    programs = [name for name, labels in candidates.items() if label in labels]
     if not programs:
-        labels = {label for program in declared for label in program["groups"]}
-        raise SelectionError(f"groups: no declared program is in a group {label!r}; {nearest(label, labels)}")
+        there = {label for labels in candidates.values() for label in labels}
+        raise SelectionError(f"groups: no declared program is in a group {label!r}; {nearest(label, there)}")
     return programs
 
 
-def _matches(name: str, candidates: t.Sequence[str], known: t.Mapping[str, t.Sequence[str]]) -> list[Selected]:
-    program_pattern, colon, process_pattern = name.partition(":")
+def _matches(name: str, candidates: t.Iterable[str], known: t.Mapping[str, t.Sequence[str]]) -> list[Selected]:
+    program_pattern, _colon, process_pattern = name.partition(":")
     by_name = not any(character in program_pattern for character in "*?[")
     programs = [candidate for candidate in candidates if fnmatch.fnmatchcase(candidate, program_pattern)]
     if not process_pattern or process_pattern == "*":

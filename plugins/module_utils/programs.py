@@ -11,17 +11,17 @@ from __future__ import annotations
 import typing as t
 
 from ansible.module_utils.basic import missing_required_lib
-
 from ansible_collections.webops.fastcgi.plugins.module_utils.backend import xmlrpc
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationStore
+from ansible_collections.webops.fastcgi.plugins.module_utils.plan import Selected
 
 ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "url": {"type": "str", "default": "unix:///run/supervisor.sock"},
     "username": {"type": "str"},
     "password": {"type": "str", "no_log": True},
     "declared": {"type": "path"},
-    "name": {"type": "list", "elements": "str", "default": []},
-    "groups": {"type": "list", "elements": "str", "default": []},
+    "name": {"type": "list", "elements": "str"},
+    "groups": {"type": "list", "elements": "str"},
 }
 
 _TOLD = ("name", "program", "group", "state", "pid", "uptime", "exit_status", "spawn_error", "logfile", "stderr_logfile", "restarts", "description")
@@ -43,24 +43,40 @@ def connect(module: t.Any, ready_timeout: float) -> xmlrpc.XmlRpcSupervisor:
         module.fail_json(msg=str(error))
 
 
-def declared_programs(store: GenerationStore) -> list[dict[str, t.Any]] | None:
-    """metadata.programs of the live generation; None if no generation is live.
+def declared_programs(store: GenerationStore) -> list[dict[str, t.Any]]:
+    """metadata.programs of the live generation.
 
-    Raises DeclarationError if the live generation is not one of programs, and GenerationError.
+    Raises DeclarationError if no generation is live, or if it is not one of programs, and GenerationError.
     """
     manifest = store.live_manifest()
     if manifest is None:
-        return None
+        raise DeclarationError(f"declared: {store.path} holds no live generation; the role fcgi_app (module config_set) makes it")
     programs = manifest["metadata"].get("programs")
     if programs is None:
         raise DeclarationError(f"declared: the live generation of {store.path} declares no programs; give the path that the role fcgi_app writes")
     return programs
 
 
-def no_generation(path: str) -> str:
-    return f"declared: {path} holds no live generation; the role fcgi_app (module config_set) makes it"
+def names_by_program(processes: t.Iterable[t.Mapping[str, t.Any]]) -> dict[str, list[str]]:
+    """Full names of processes, by program."""
+    names: dict[str, list[str]] = {}
+    for process in processes:
+        names.setdefault(process["program"], []).append(process["full_name"])
+    return names
 
 
-def told(process: t.Mapping[str, t.Any], program: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """A process as the modules return it; program is its metadata, empty if it is not declared."""
+def told(
+    processes: t.Iterable[dict[str, t.Any]], selection: t.Iterable[Selected], declared: t.Iterable[dict[str, t.Any]]
+) -> list[dict[str, t.Any]]:
+    """The selected processes as the modules return them."""
+    chosen = {one.program: one.processes for one in selection}
+    metadata = {program["name"]: program for program in declared}
+    return [
+        _told(process, metadata.get(process["program"], {}))
+        for process in processes
+        if process["program"] in chosen and (chosen[process["program"]] is None or process["full_name"] in (chosen[process["program"]] or ()))
+    ]
+
+
+def _told(process: t.Mapping[str, t.Any], program: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     return {**{key: process[key] for key in _TOLD}, "groups": program.get("groups", []), "socket": program.get("socket")}

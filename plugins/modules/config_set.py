@@ -273,7 +273,6 @@ msg:
 """
 
 import contextlib
-import dataclasses
 import os
 import re
 import shutil
@@ -286,6 +285,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.webops.fastcgi.plugins.module_utils import generation_check, generation_diff
 from ansible_collections.webops.fastcgi.plugins.module_utils import generation_content as content
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationError, GenerationStore
+from ansible_collections.webops.fastcgi.plugins.module_utils.generation_plan import Plan, make_plan
 
 _LOCK_TIMEOUT = 60  # seconds; another run stages and validates meanwhile
 _MAX_OUTPUT = 20000  # characters of a validator's output that are kept, from its end
@@ -333,37 +333,6 @@ class ValidationError(GenerationError):
     def __init__(self, message: str, outcome: dict[str, t.Any]) -> None:
         super().__init__(message)
         self.outcome = outcome
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is live, what is to be, and what has to change."""
-
-    live: str | None
-    live_manifest: dict[str, t.Any] | None
-    target: str  # name of the generation that will be live if anything changes
-    declaration: content.Declaration
-    observed: dict[str, content.State]
-    wanted: dict[str, content.State]
-    changed_links: list[dict[str, str]]
-    stale_links: list[str]
-    relabel: bool
-
-    @property
-    def redeclared(self) -> bool:
-        return self.live_manifest is None or self.live_manifest["digest"] != self.declaration.manifest["digest"]
-
-    @property
-    def drift(self) -> list[str]:
-        """Entries of the live generation that somebody else has changed."""
-        if self.redeclared:
-            return []
-        paths = [path for path in self.observed.keys() | self.wanted.keys() if self.observed.get(path) != self.wanted.get(path)]
-        return sorted(paths + [link["path"] for link in self.changed_links])
-
-    @property
-    def changed(self) -> bool:
-        return bool(self.redeclared or self.drift or self.changed_links or self.stale_links or self.relabel)
 
 
 class ConfigSet:
@@ -420,26 +389,7 @@ class ConfigSet:
         return content.declare(self.params["path"], files, self.params["directories"], self.params["links"], self.params["metadata"], contents)
 
     def _plan(self, target: str, declaration: content.Declaration) -> Plan:
-        live = self.store.current()
-        live_directory = self.store.directory(live) if live else None
-        return Plan(
-            live=live,
-            live_manifest=self._live_manifest(),
-            target=target,
-            declaration=declaration,
-            observed=content.observe(live_directory) if live_directory else {},
-            wanted=content.expected(declaration, self.identity),
-            changed_links=self.store.changed_links(declaration.links),
-            stale_links=self.store.stale_links(declaration.links),
-            relabel=bool(live_directory) and content.labels_differ(declaration, live_directory, self.labels),
-        )
-
-    def _live_manifest(self) -> dict[str, t.Any] | None:
-        try:
-            return self.store.live_manifest()
-        except GenerationError as error:
-            self.module.warn(f"{error}; it is replaced")
-            return None
+        return make_plan(self.store, target, declaration, self.identity, self.labels)
 
     def _install(self, declaration: content.Declaration) -> dict[str, t.Any]:
         plan = self._plan(self.store.next_name(), declaration)
@@ -450,6 +400,7 @@ class ConfigSet:
             self._check_link_directories(plan)
             content.stage(declaration, staged, plan.wanted)
             validation = self._validate(plan, staged)
+            diff = self._diff(plan)
             if not self.check_mode:
                 content.label(declaration, staged, self.store.directory(plan.target), self.labels)
                 content.sync_tree(staged)
@@ -458,7 +409,7 @@ class ConfigSet:
                 self.store.prune(self.params["keep"])
         finally:
             shutil.rmtree(staged, ignore_errors=True)
-        return self._result(plan, plan.target, validation, self._summary(plan))
+        return self._result(plan, plan.target, validation, self._summary(plan), diff)
 
     def _check_link_directories(self, plan: Plan) -> None:
         for link in plan.changed_links:
@@ -477,69 +428,55 @@ class ConfigSet:
         directory = self.store.directory(target)
         plan = self._plan(target, content.load(directory, self.store.manifest(target)))
         validation = self._validate(plan, directory)
+        diff = self._diff(plan)
         if not self.check_mode:
             self.store.switch(target, plan.changed_links, plan.stale_links)
-        return self._result(plan, target, validation, self._summary(plan))
+        return self._result(plan, target, validation, self._summary(plan), diff)
 
     def _remove(self) -> dict[str, t.Any]:
-        live, changed = self.store.current(), self.store.exists()
-        if changed:
-            with self._working():
-                diff = self._diff_of_removal(live)
-                if not self.check_mode:
-                    self.store.remove()
-        return {
-            "changed": changed,
-            "generation": None,
-            "previous": live,
-            "path": self.store.path,
-            "applied": None,
-            "pending": False,
-            "validation": None,
-            "diff": diff if changed else [],
-            "msg": f"{self.store.path} is {'removed' if changed else 'absent already'}",
-        }
-
-    def _diff_of_removal(self, live: str | None) -> list[dict[str, str]]:
-        if live is None:
-            return []
-        return self._diff(self._plan(live, content.NOTHING))
+        if not self.store.exists():
+            return self._result(None, None, None, f"{self.store.path} is absent already")
+        with self._working():
+            plan = self._plan("", content.declare(self.store.path, [], [], [], {}, {}))
+            diff = self._diff(plan)
+            if not self.check_mode:
+                self.store.remove()
+        return self._result(plan, None, None, f"{self.store.path} is removed", diff)
 
     def _validate(self, plan: Plan, staged: str) -> dict[str, t.Any] | None:
-        validate = self.params["validate"]
-        if validate is None:
+        options = self.params["validate"]
+        if options is None:
             return None
-        missing = self._missing_for_validation(validate)
-        if missing:
-            if not self.check_mode:
-                raise GenerationError(f"validate: {missing}; install it first. {self._still_live()}")
+        missing = self._missing_for_validation(options)
+        if missing and self.check_mode:
             self.module.warn(f"not validated: {missing}")
             return None
-        outcome = self._run_validator(validate, plan, staged)
-        problem = generation_check.problem(outcome, validate["timeout"], validate["forbid"])
+        if missing:
+            raise GenerationError(f"validate: {missing}; install it first. {still_live(self.store)}")
+        outcome = self._run_validator(options, plan, staged)
+        problem = generation_check.problem(outcome, options["timeout"], options["forbid"])
         if problem:
-            raise ValidationError(f"{validate['command'][0]} {problem}\n{self._still_live()}", outcome)
+            raise ValidationError(f"{options['command'][0]} {problem}\n{still_live(self.store)}", outcome)
         return outcome
 
-    def _missing_for_validation(self, validate: dict[str, t.Any]) -> str | None:
-        program, tree = validate["command"][0], validate["tree"]
+    def _missing_for_validation(self, options: dict[str, t.Any]) -> str | None:
+        program, tree = options["command"][0], options["tree"]
         if not self.module.get_bin_path(program):
             return f"there is no program {program} on this host"
         if tree and not os.path.isdir(tree):
             return f"there is no directory {tree} on this host"
         return None
 
-    def _run_validator(self, validate: dict[str, t.Any], plan: Plan, staged: str) -> dict[str, t.Any]:
-        secrets: set[str] = set()
-        for entry in plan.declaration.files:
-            secrets |= generation_diff.secrets_of(entry, plan.declaration.contents[entry["path"]])
+    def _run_validator(self, options: dict[str, t.Any], plan: Plan, staged: str) -> dict[str, t.Any]:
+        declaration = plan.declaration
+        secrets = set().union(*(generation_diff.secrets_of(entry, declaration.contents[entry["path"]]) for entry in declaration.files))
+        command = [self.module.get_bin_path(options["command"][0]), *options["command"][1:]]
         directory = tempfile.mkdtemp(dir=self.module.tmpdir)
         try:
             scratch = generation_check.build_scratch(
-                directory, staged, self.store.current_path, validate["tree"], validate["substitute"], plan.declaration.links, plan.stale_links
+                directory, staged, self.store.current_path, options["tree"], options["substitute"], declaration.links, plan.stale_links
             )
-            command = [self.module.get_bin_path(validate["command"][0]), *validate["command"][1:]]
-            outcome = generation_check.run([scratch.fill(word) for word in command], validate["timeout"], validate["environment"])
+            outcome = generation_check.run([scratch.fill(word) for word in command], options["timeout"], options["environment"])
         finally:
             shutil.rmtree(directory, ignore_errors=True)
         for stream in ("stdout", "stderr"):
@@ -547,26 +484,60 @@ class ConfigSet:
         outcome["cmd"] = [scratch.translate(word) for word in outcome["cmd"]]
         return outcome
 
-    def _still_live(self) -> str:
-        return still_live(self.store)
+    def _diff(self, plan: Plan) -> list[dict[str, str]]:
+        return plan.difference() if self.module._diff else []
 
     def _summary(self, plan: Plan) -> str:
         verb = "would be" if self.check_mode else "is"
         drift = f"; generation {plan.live} had been changed by hand: {', '.join(plan.drift)}" if plan.drift else ""
         return f"generation {plan.target} {verb} live{drift}"
 
-    def _result(self, plan: Plan, generation: str | None, validation: dict[str, t.Any] | None, message: str) -> dict[str, t.Any]:
+    def _result(
+        self,
+        plan: Plan | None,
+        generation: str | None,
+        validation: dict[str, t.Any] | None,
+        message: str,
+        diff: t.Sequence[dict[str, str]] = (),
+    ) -> dict[str, t.Any]:
         for problem in self.identity.unknown:
             self.module.warn(problem)
         applied = self.store.applied()
         return {
-            "changed": plan.changed,
+            "changed": bool(plan and (plan.changed or generation != plan.live)),
             "generation": generation,
-            "previous": plan.live,
+            "previous": plan.live if plan else None,
             "path": self.store.path,
             "applied": applied,
             "pending": generation != applied,
             "validation": validation,
-            "diff": self._diff(plan) if plan.changed else [],
+            "diff": list(diff),
             "msg": message,
         }
+
+
+def still_live(store: GenerationStore) -> str:
+    """What an error message says of the state that it leaves behind."""
+    live = store.current()
+    return f"Generation {live} of {store.path} is live." if live else f"{store.path} has no live generation."
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=_ARGUMENTS, supports_check_mode=True)
+    config_set = ConfigSet(module)
+    try:
+        result = config_set.run()
+    except ValidationError as error:
+        module.fail_json(msg=str(error), validation=error.outcome)
+    except GenerationError as error:
+        module.fail_json(msg=str(error))
+    except re.error as error:
+        module.fail_json(msg=f"validate: {error.pattern} is not a regular expression: {error}")
+    except OSError as error:
+        place = error.filename2 or error.filename or config_set.store.path
+        module.fail_json(msg=f"{place}: {error.strerror}. {still_live(config_set.store)}")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

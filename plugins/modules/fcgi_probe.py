@@ -50,7 +50,8 @@ options:
   params: &params
     description:
       - More FastCGI params, such as C(SCRIPT_FILENAME), which php-fpm needs. They replace those that the module sets itself.
-      - The values are never logged. Those of 8 characters or more are masked in what the module returns, in case the application repeats them.
+      - The values are never logged. Those of 8 characters or more are masked in what the module returns, in case the application repeats them,
+        unless they also stand in an option that is no secret, such as O(address).
     type: dict
     default: {}
   request_body: &request_body
@@ -87,6 +88,12 @@ options:
       request_body: *request_body
       status: *status
       body: *body
+      timeout:
+        description: O(timeout) for this target alone. Without it, it has that of the module.
+        type: float
+      deadline:
+        description: O(deadline) for this target alone. Without it, it has that of the module.
+        type: float
   timeout:
     description: The seconds in which one attempt must be complete.
     type: float
@@ -238,12 +245,13 @@ _TARGET_SPEC: dict[str, dict[str, Any]] = {
 _ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     **_TARGET_SPEC,
     "address": {"type": "str"},
-    "targets": {"type": "list", "elements": "dict", "options": _TARGET_SPEC},
+    "targets": {"type": "list", "elements": "dict", "options": {**_TARGET_SPEC, "timeout": {"type": "float"}, "deadline": {"type": "float"}}},
     "timeout": {"type": "float", "default": 5},
     "deadline": {"type": "float", "default": 0},
 }
 
-_SECONDS_MAX = 86400
+_SHORTEST = {"timeout": 0.001, "deadline": 0}    # seconds
+_LONGEST = 86400
 _THREADS_MAX = 256
 _SHOWN = 1000                        # characters of a response's body and stderr that are returned
 _FIRST_DELAY = 0.05                 # seconds between two attempts; doubled each time
@@ -261,25 +269,30 @@ class Request(NamedTuple):
 
 
 class Target(NamedTuple):
-    """`request` is None in mode ping."""
+    """`request` is None in mode ping. `timeout` and `deadline` are in seconds."""
 
     name: str
     address: str
     request: Request | None
+    timeout: float
+    deadline: float
 
 
 def plan(options: dict[str, Any]) -> list[Target]:
     """The targets that the module's options describe. Raises ValueError, which names the option, its value and what would be right."""
-    for name, lowest in (("timeout", 0.001), ("deadline", 0)):
-        if not lowest <= options[name] <= _SECONDS_MAX:
-            raise ValueError(f"{name}: {options[name]} is not a number of seconds from {lowest} to {_SECONDS_MAX}")
     if options["targets"] is None:
         return [_target(options, "")]
+    for target in options["targets"]:
+        for name in _SHORTEST:
+            target[name] = options[name] if target[name] is None else target[name]
     return [_target(target, f"targets[{index}].") for index, target in enumerate(options["targets"])]
 
 
 def _target(options: dict[str, Any], where: str) -> Target:
     address = options["address"]
+    for name, lowest in _SHORTEST.items():
+        if not lowest <= options[name] <= _LONGEST:
+            raise ValueError(f"{where}{name}: {options[name]} is not a number of seconds from {lowest} to {_LONGEST}")
     try:
         fastcgi.parse_address(address)
     except fastcgi.FastCGIError as error:
@@ -289,7 +302,7 @@ def _target(options: dict[str, Any], where: str) -> Target:
     else:
         request = None
         _refuse_request_options(options, where)
-    return Target(options["name"] or address, address, request)
+    return Target(options["name"] or address, address, request, options["timeout"], options["deadline"])
 
 
 def _refuse_request_options(options: dict[str, Any], where: str) -> None:
@@ -322,27 +335,27 @@ def _extra_params(params: dict[str, Any], where: str) -> dict[str, str]:
     return {str(name): str(value) for name, value in params.items()}
 
 
-def probe(target: Target, timeout: float, deadline: float) -> dict[str, Any]:
-    """Try until the target answers as it should or `deadline` seconds are over, and return the last attempt's result."""
-    end = time.monotonic() + deadline
+def probe(target: Target) -> dict[str, Any]:
+    """Try until the target answers as it should or its deadline is over, and return the last attempt's result."""
+    end = time.monotonic() + target.deadline
     attempts, delay = 1, _FIRST_DELAY
-    result = attempt(target, timeout)
+    result = attempt(target)
     while not result["ok"] and time.monotonic() < end:
         time.sleep(max(0, min(delay, end - time.monotonic())))
-        result = attempt(target, timeout)
+        result = attempt(target)
         attempts, delay = attempts + 1, min(delay * 2, _LONGEST_DELAY)
     return {**result, "attempts": attempts}
 
 
-def attempt(target: Target, timeout: float) -> dict[str, Any]:
+def attempt(target: Target) -> dict[str, Any]:
     """Probe once."""
     began = time.monotonic()
     response, error = None, None
     try:
         if target.request is None:
-            fastcgi.ping(target.address, timeout)
+            fastcgi.ping(target.address, target.timeout)
         else:
-            response = fastcgi.request(target.address, target.request.params, target.request.content, timeout)
+            response = fastcgi.request(target.address, target.request.params, target.request.content, target.timeout)
             judge(response, target.request)
     except fastcgi.FastCGIError as failure:
         error = failure
@@ -369,12 +382,12 @@ def judge(response: fastcgi.Response, request: Request) -> None:
         raise fastcgi.FastCGIError("body", f"{request.pattern.pattern!r} is not found in the answer's body, which has {len(response.body)} bytes")
 
 
-def run(targets: list[Target], timeout: float, deadline: float) -> list[dict[str, Any]]:
+def run(targets: list[Target]) -> list[dict[str, Any]]:
     """Probe all targets at once."""
     if not targets:
         return []
     with ThreadPoolExecutor(min(len(targets), _THREADS_MAX)) as pool:
-        return list(pool.map(lambda target: probe(target, timeout, deadline), targets))
+        return list(pool.map(probe, targets))
 
 
 def describe(probes: list[dict[str, Any]]) -> str:
@@ -389,15 +402,16 @@ def _label(one: dict[str, Any]) -> str:
 
 
 def take_options(module: AnsibleModule) -> dict[str, Any]:
-    """The module's options, of which it then returns no secret one, and masks its values elsewhere only if they are long enough to be secrets.
+    """The module's options, after which it returns no secret one, and masks elsewhere only the values that can be secrets: neither short nor public.
 
     Ansible masks each value of a no_log option wherever its characters stand in the result: a param `HTTPS: "on"` would leave no message readable,
-    and `SERVER_PORT: "200"` would replace the returned status.
+    `SERVER_PORT: "200"` would replace the returned status, and `SERVER_NAME: "127.0.0.1"` hide the address.
     """
     options: dict[str, Any] = copy.deepcopy(module.params)
-    module.no_log_values = {value for value in module.no_log_values if len(value) >= _SHORTEST_SECRET}
     for shown in [module.params, *(module.params["targets"] or [])]:
         shown["params"] = shown["request_body"] = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+    public = repr(module.params)
+    module.no_log_values = {value for value in module.no_log_values if len(value) >= _SHORTEST_SECRET and value not in public}
     return options
 
 
@@ -413,7 +427,7 @@ def main() -> None:
         targets = plan(options)
     except ValueError as error:
         module.fail_json(msg=str(error))
-    probes = run(targets, options["timeout"], options["deadline"])
+    probes = run(targets)
     finish = module.exit_json if all(one["ok"] for one in probes) else module.fail_json
     finish(changed=False, msg=describe(probes), probes=probes)
 

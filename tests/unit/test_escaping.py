@@ -14,7 +14,6 @@ import subprocess
 import sys
 
 import pytest
-
 from ansible.errors import AnsibleFilterError
 from ansible_collections.webops.fastcgi.plugins.filter.escaping import FilterModule
 from ansible_collections.webops.fastcgi.plugins.plugin_utils import escaping

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ansible_collections.webops.fastcgi.plugins.module_utils import fastcgi
 
 
@@ -79,9 +78,13 @@ def test_a_request_without_a_path_asks_for_the_root():
 def test_method_and_length_are_passed_on_and_every_mandatory_cgi_variable_is_there():
     params = fastcgi.cgi_params("POST", "/shop", "", "", 12)
     assert (params["REQUEST_METHOD"], params["CONTENT_LENGTH"]) == ("POST", "12")
-    mandatory = {"GATEWAY_INTERFACE", "PATH_INFO", "QUERY_STRING", "REMOTE_ADDR", "REQUEST_METHOD", "SCRIPT_NAME",
+    mandatory = {"GATEWAY_INTERFACE", "QUERY_STRING", "REMOTE_ADDR", "REQUEST_METHOD", "SCRIPT_NAME",
                  "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "SERVER_SOFTWARE"}
     assert mandatory <= params.keys()
+
+
+def test_an_empty_path_info_is_left_out():
+    assert "PATH_INFO" not in fastcgi.cgi_params("GET", "/ping", "", "", 0)
 
 
 # Responses
@@ -100,6 +103,12 @@ def test_the_status_is_that_of_the_cgi_header(header, status):
 def test_a_response_is_its_headers_and_the_body_after_the_first_empty_line():
     response = fastcgi.parse_response(b"Content-Type: text/plain\nX-Time:  10:30 \nSet-Cookie: a=1\nset-cookie: b=2\n\none\n\ntwo", "oops")
     assert response == fastcgi.Response(200, {"content-type": "text/plain", "x-time": "10:30", "set-cookie": "a=1, b=2"}, b"one\n\ntwo", "oops")
+
+
+@pytest.mark.parametrize("separator", ["\x0b", "\x1c", "\x85", "\u2028"])
+def test_only_a_line_feed_ends_a_header_line(separator):
+    response = fastcgi.parse_response(f"X: a{separator}b\n\n".encode())
+    assert response.headers == {"x": f"a{separator}b"}
 
 
 @pytest.mark.parametrize("answer", [

@@ -177,7 +177,7 @@ class SupervisorRefusesLogin(SupervisorUnreachable):
 def _login(username: str | None, password: str | None) -> list[tuple[str, str]]:
     if username is None:
         return []
-    credentials = base64.b64encode(f"{username}:{password or ''}".encode("utf-8")).decode("ascii")
+    credentials = base64.b64encode(f"{username}:{password or ''}".encode()).decode("ascii")
     return [("Authorization", f"Basic {credentials}")]
 
 

@@ -1,0 +1,60 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Everything that the tests run on this machine; the test hosts are built by molecule/images/build.
+PACKAGES := podman crun netavark iptables mmdebstrap nginx golang-go shellcheck
+COLLECTION := .cache/collections/ansible_collections/webops/fastcgi
+RUN := .venv-test/bin/python tests/run.py
+
+.PHONY: help demo demo-clean test lint unit functional molecule fresh bench packages
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 28
+
+demo: .venv/installed $(COLLECTION) ## nginx, the supervisor and a FastCGI program on this machine (as root); again: no change
+	.venv/bin/ansible-playbook -i inventories/demo playbooks/deploy_fcgi.yml
+	@echo "Try it: http://127.0.0.1:8080/hello"
+
+demo-clean: .venv/installed $(COLLECTION) ## removes what "make demo" made, except packages
+	.venv/bin/ansible-playbook -i inventories/demo playbooks/remove_fcgi.yml
+
+test: ## everything below; installs what it needs (as root) and says so
+	@echo "make test installs on this machine: the Debian packages $(PACKAGES); tests/requirements.txt into .venv-test."
+	@echo "It builds two test hosts (Debian 12 and 13) from Debian's archive into ~/.cache/webops-fastcgi."
+	@$(MAKE) --no-print-directory packages .venv-test/installed $(COLLECTION)
+	@$(RUN)
+
+lint: packages .venv-test/installed $(COLLECTION) ## linters, ansible-test sanity, documentation, the built collection
+	@$(RUN) lint
+
+unit: .venv-test/installed $(COLLECTION) ## pure logic
+	@$(RUN) unit
+
+functional: packages .venv-test/installed $(COLLECTION) ## modules against real processes on this machine
+	@$(RUN) functional
+
+molecule: packages .venv-test/installed $(COLLECTION) ## SCENARIO=name: one scenario on real hosts (default: "default")
+	@$(RUN) molecule-$(or $(SCENARIO),default)
+
+fresh: packages .venv-test/installed $(COLLECTION) ## "make demo" of the last commit on bare Debian 12, with systemd and without
+	@$(RUN) fresh
+
+bench: packages .venv-test/installed $(COLLECTION) ## deployment times, ours beside the usual way
+	.venv-test/bin/python bench/deploy/run.py
+
+packages:
+	@.ci/packages $(PACKAGES)
+
+.venv/installed: requirements.txt .ci/venv
+	@.ci/venv .venv requirements.txt
+	@touch $@
+
+.venv-test/installed: tests/requirements.txt .ci/venv
+	@.ci/venv .venv-test tests/requirements.txt
+	@touch $@
+
+# Ansible finds a collection by its directory: here this checkout is webops.fastcgi, whatever its own directory is called.
+$(COLLECTION):
+	@mkdir -p $(@D)
+	@ln -s ../../../.. $@

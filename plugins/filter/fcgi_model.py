@@ -1,0 +1,35 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filter fcgi_model: fcgi_apps as an operator writes them, to what the roles work with. Documented in fcgi_model.yml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.webops.fastcgi.plugins.plugin_utils import model
+
+
+def _plain(value):
+    """The value in plain types: without the tags of ansible-core 2.19, and with vault secrets of older versions decrypted."""
+    if isinstance(value, Mapping):
+        return {_plain(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return str(value)
+
+
+def fcgi_model(fcgi_apps, **options):
+    """The model of fcgi_apps; raises AnsibleFilterError with everything that is wrong."""
+    try:
+        return model.fcgi_model(_plain(fcgi_apps), **_plain(options))
+    except model.ModelError as error:
+        raise AnsibleFilterError("\n".join(["", *error.errors])) from None
+
+
+class FilterModule:
+    def filters(self):
+        return {"fcgi_model": fcgi_model}

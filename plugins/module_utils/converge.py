@@ -1,0 +1,293 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carries a plan out: all programs side by side, one look at the supervisor per round, until there is a verdict.
+
+This module util is PRIVATE to the collection. It can have breaking changes at any time.
+
+A step is a script: a generator that yields the orders it wants given now (none: wait for the next look) and gets their faults
+back. The orders of all scripts of a round travel in one call, so that 200 programs take few more calls than one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import typing as t
+
+from ansible_collections.webops.fastcgi.plugins.module_utils.backend import Backend, Order, SupervisorFault, Survey
+from ansible_collections.webops.fastcgi.plugins.module_utils.generation import replace_file
+from ansible_collections.webops.fastcgi.plugins.module_utils.plan import AT_REST, UP, Plan, Step
+
+Faults = list[t.Optional[SupervisorFault]]
+Script = t.Generator[list[Order], Faults, None]
+
+_SHORTEST_PAUSE = 0.02
+_LONGEST_PAUSE = 0.25
+# supervisord looks once a second at what has exited: until then nobody knows whether it will start it again.
+_EXITED_IS_FINAL = 2.5
+# A program that a signal ends is gone within this time; one that handles it keeps its pid.
+_SIGNAL_SETTLED = 0.25
+# supervisord announces RUNNING falsely now and then (a death that it has not noticed): with startsecs=0 one look is not enough either.
+_SHORTEST_PROOF = 0.25
+
+
+class Journal:
+    """Which processes were stopped in order to be started again: a run that is killed in between must not leave them "stopped by hand"."""
+
+    def __init__(self, directory: str | None) -> None:
+        self._path = os.path.join(directory, "restarting") if directory else None
+
+    def read(self) -> frozenset[str]:
+        if self._path is None:
+            return frozenset()
+        try:
+            with open(self._path, encoding="utf-8") as stream:
+                return frozenset(json.load(stream))
+        except (FileNotFoundError, ValueError):
+            return frozenset()
+
+    def write(self, names: t.Iterable[str]) -> None:
+        names = sorted(names)
+        if self._path is None:
+            return
+        if names:
+            replace_file(self._path, json.dumps(names).encode("utf-8"), 0o644)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+
+
+class Converger:
+    """One call's way to its plan. After run(): done, failures, processes and warnings tell what came of it.
+
+    done: steps carried out. failures: reason by process (or by program, where it concerns no single one). processes: the last look.
+    """
+
+    def __init__(self, backend: Backend, survey: Survey, timeout: float, journal: Journal) -> None:
+        self._backend = backend
+        self._startsecs = {one.full_name: one.startsecs for one in survey.configurations}
+        self._timeout = timeout
+        self._deadline = time.monotonic() + timeout
+        self._journal = journal
+        self._pause = _SHORTEST_PAUSE
+        self._since: dict[str, tuple[t.Any, float]] = {}  # full name: (pid or state, when that was first seen)
+        self._freeing: set[str] = set()  # programs on their way to rest: they may free addresses that others need
+        self.processes = {process["full_name"]: process for process in survey.processes}
+        self._proven_pids = {process["pid"] for process in survey.processes if process["state"] == "running"}
+        self.done: list[Step] = []
+        self.failures: dict[str, str] = {}
+        self.warnings: list[str] = []
+        self.touched = False
+
+    def run(self, plan: Plan) -> None:
+        """Raises SupervisorUnreachable and SupervisorBusy; whatever else goes wrong is in failures."""
+        to_be_restarted = {name for step in plan.steps for name in _stopped_to_start_again(step, plan)} | self._journal.read()
+        self._journal.write(to_be_restarted)
+        unfinished = self._carry_out([step for step in plan.steps if step.action == "remove"])
+        unfinished += self._carry_out([step for step in plan.steps if step.action != "remove"])
+        self._reach(plan)
+        for step in unfinished:
+            self.failures.setdefault(step.program, f"not finished after {self._timeout:g} s ({step.action})")
+        self._journal.write(name for name in to_be_restarted - plan.resting if self._state(name) in ("stopped", "stopping"))
+
+    def _carry_out(self, steps: t.Sequence[Step]) -> list[Step]:
+        """Drive the scripts of steps to their end; those that did not get there in time."""
+        scripts = {self._script(step): step for step in steps}
+        answers: dict[Script, t.Any] = dict.fromkeys(scripts)
+        while answers:
+            wishes = {}
+            for script, answer in answers.items():
+                try:
+                    wishes[script] = script.send(answer)
+                except StopIteration:
+                    pass
+            if time.monotonic() > self._deadline:
+                return [scripts[script] for script in wishes]
+            answers = self._exchange(wishes)
+        return []
+
+    def _exchange(self, wishes: dict[Script, list[Order]]) -> dict[Script, Faults]:
+        orders = [order for wished in wishes.values() for order in wished]
+        faults = iter(self._give(orders))
+        answers = {script: [next(faults) for order in wished] for script, wished in wishes.items()}
+        if wishes:
+            self._look_again(at_once=bool(orders))
+        return answers
+
+    def _give(self, orders: t.Sequence[Order]) -> Faults:
+        self.touched = self.touched or bool(orders)
+        return self._backend.execute(orders)
+
+    def _look_again(self, at_once: bool = False) -> None:
+        self._pause = _SHORTEST_PAUSE if at_once else min(self._pause * 1.5, _LONGEST_PAUSE)
+        time.sleep(self._pause)
+        self.processes = {process["full_name"]: process for process in self._backend.processes()}
+        now = time.monotonic()
+        for name, process in self.processes.items():
+            token = process["pid"] or process["state"]
+            if self._since.get(name, (None,))[0] != token:
+                self._since[name] = (token, now)
+
+    def _state(self, name: str) -> str | None:
+        process = self.processes.get(name)
+        return process["state"] if process else None
+
+    def _rests(self, name: str) -> bool:
+        state = self._state(name)
+        return state is None or state in AT_REST
+
+    def _known_for(self, name: str) -> float:
+        """Seconds since a process was first seen with its present pid, or in its present state if it has none."""
+        return time.monotonic() - self._since[name][1] if name in self._since else 0.0
+
+    # scripts: one for each action of a step
+
+    def _script(self, step: Step) -> Script:
+        return getattr(self, f"_{step.action}")(step)
+
+    def _add(self, step: Step) -> Script:
+        if (yield from self._add_program(step, [])):
+            yield from self._start(step)
+            self._finish(step)
+
+    def _update(self, step: Step) -> Script:
+        yield from self._to_rest(step.program)
+        if (yield from self._add_program(step, [Order("remove", step.program)])):
+            yield from self._start(step)
+            yield from self._stop_again(step.rests)
+            self._finish(step)
+
+    def _remove(self, step: Step) -> Script:
+        yield from self._to_rest(step.program)
+        faults = yield [Order("remove", step.program)]
+        if not self._refused(step.program, faults):
+            self._finish(step)
+
+    def _start(self, step: Step) -> Script:
+        while any(self._state(name) == "stopping" for name in step.processes):
+            yield []
+        if step.processes:
+            faults = yield [Order("start", name) for name in step.processes]
+            for name, fault in zip(step.processes, faults):
+                self._refused(name, [fault])
+        if step.action == "start":
+            self._finish(step)
+
+    def _stop(self, step: Step) -> Script:
+        faults = yield [Order("stop", name) for name in step.processes]
+        if not self._refused(step.program, faults):
+            self._finish(step)
+
+    def _restart(self, step: Step) -> Script:
+        """One process after the other: the shared socket then never closes."""
+        restarted: list[str] = []
+        for name in step.processes:
+            yield from self._until_at_rest([name])
+            restarted.append(name)
+            faults = yield [Order("start", name)]
+            if self._refused(name, faults):
+                break
+            while self._verdict(name) == "":
+                yield []
+            if self._verdict(name) is not None:  # the others go on serving
+                break
+        self._finish(step._replace(processes=tuple(restarted)))
+
+    def _reload(self, step: Step) -> Script:
+        pids = {name: self.processes[name]["pid"] for name in step.processes}
+        faults = yield [Order("signal", name, step.signal) for name in step.processes]
+        if self._refused(step.program, faults):
+            return
+        settled = time.monotonic() + _SIGNAL_SETTLED
+        while time.monotonic() < settled:
+            yield []
+        ended = [name for name, pid in pids.items() if self.processes[name]["pid"] != pid]
+        if ended:
+            self.warnings.append(f"{', '.join(ended)}: ended on signal {step.signal} instead of reloading, and was started anew by the supervisor")
+        self._finish(step)
+
+    # parts of scripts
+
+    def _add_program(self, step: Step, first: list[Order]) -> t.Generator[list[Order], Faults, bool]:
+        orders = [*first, Order("add", step.program)]
+        while True:
+            contested = bool(self._freeing)
+            faults = yield orders
+            if faults[-1] is None or not contested:
+                return not self._refused(step.program, faults)
+            orders = orders[-1:]  # two programs may be swapping their addresses: the other has to let go first
+            yield []
+
+    def _to_rest(self, program: str) -> Script:
+        self._freeing.add(program)
+        yield from self._until_at_rest([name for name, process in self.processes.items() if process["program"] == program])
+        self._freeing.discard(program)
+
+    def _until_at_rest(self, names: t.Sequence[str]) -> Script:
+        while not all(self._rests(name) for name in names):
+            yield [Order("stop", name) for name in names if self._state(name) in UP]
+
+    def _stop_again(self, names: t.Sequence[str]) -> Script:
+        """The supervisor starts all of a program that is added; it can only be stopped once that has happened."""
+        while any(self._state(name) == "stopped" and not self.processes[name]["ever_started"] for name in names):
+            yield []
+        yield from self._until_at_rest(names)
+
+    def _refused(self, name: str, faults: Faults) -> bool:
+        for fault in faults:
+            if fault is not None:
+                self.failures.setdefault(name, fault.text)
+        return any(faults)
+
+    def _finish(self, step: Step) -> None:
+        self.done.append(step)
+
+    # the verdict
+
+    def _reach(self, plan: Plan) -> None:
+        """Wait until everything that has to run runs and everything that has to rest rests; the first failure ends it."""
+        while True:
+            started_again = [name for name in plan.resting if self._state(name) in UP]
+            self._give([Order("stop", name) for name in started_again])
+            verdicts = {name: self._verdict(name) for name in plan.running}
+            verdicts.update((name, self._rest_verdict(name)) for name in plan.resting)
+            failed = {name: reason for name, reason in verdicts.items() if reason}
+            waiting = [name for name, reason in verdicts.items() if reason == ""]
+            if not failed and time.monotonic() > self._deadline:
+                failed = {name: f"still {self._state(name) or 'absent'} after {self._timeout:g} s" for name in waiting}
+            for name, reason in failed.items():
+                self.failures.setdefault(name, reason)
+            if self.failures or not waiting:
+                return
+            self._look_again(at_once=bool(started_again))
+
+    def _verdict(self, name: str) -> str | None:
+        """Whether a process runs: None if it does, empty if that cannot be said yet, else why it does not."""
+        process = self.processes.get(name)
+        if process is None:
+            return ""
+        state = process["state"]
+        if state == "running":
+            proof = max(self._startsecs.get(name, 1), _SHORTEST_PROOF)
+            return None if process["pid"] in self._proven_pids or self._known_for(name) >= proof else ""
+        if state in ("starting", "backoff"):
+            return ""
+        if state == "stopped" and not process["ever_started"]:  # the supervisor starts it at its next tick
+            return ""
+        if state == "exited" and self._known_for(name) < _EXITED_IS_FINAL:
+            return ""
+        return f"is {state}"
+
+    def _rest_verdict(self, name: str) -> str | None:
+        state = self._state(name)
+        if state == "exited" and self._known_for(name) < _EXITED_IS_FINAL:
+            return ""
+        return None if self._rests(name) else ""
+
+
+def _stopped_to_start_again(step: Step, plan: Plan) -> set[str]:
+    stopped = step.stops if step.action == "update" else step.processes if step.action == "restart" else ()
+    return set(stopped) & plan.running

@@ -1,0 +1,98 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is live, what is to be, and what therefore has to change.
+
+This module util is PRIVATE to the collection. It can have breaking changes at any time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing as t
+
+from ansible_collections.webops.fastcgi.plugins.module_utils import generation_content as content
+from ansible_collections.webops.fastcgi.plugins.module_utils import generation_diff
+from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationError, GenerationStore
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A declaration against what lies on disk. Made by make_plan(), carried out by config_set."""
+
+    store: GenerationStore
+    live: str | None
+    live_manifest: dict[str, t.Any]  # empty if there is none that can be read
+    target: str  # the generation that will be live if anything changes
+    declaration: content.Declaration
+    observed: dict[str, content.State]
+    wanted: dict[str, content.State]
+    changed_links: list[dict[str, str]]
+    stale_links: list[str]
+    relabel: bool
+
+    @property
+    def drift(self) -> list[str]:
+        """What somebody else has changed of a live generation that is the declared one."""
+        if self._redeclared:
+            return []
+        paths = [path for path in self.observed.keys() | self.wanted.keys() if self.observed.get(path) != self.wanted.get(path)]
+        return sorted(paths + [link["path"] for link in self.changed_links] + self.stale_links)
+
+    @property
+    def changed(self) -> bool:
+        return bool(self._redeclared or self.relabel or self.drift)
+
+    @property
+    def _redeclared(self) -> bool:
+        return self.live_manifest.get("digest") != self.declaration.manifest["digest"]
+
+    def difference(self) -> list[dict[str, str]]:
+        """Before and after of each file or directory that differs, of the links and of the metadata; secrets masked."""
+        live_directory = self.store.directory(self.live) if self.live else None
+        parts = generation_diff.difference(
+            live_directory, self.store.current_path, self.observed, self.wanted, self._declared(), self.declaration.contents
+        )
+        parts.append(generation_diff.before_after("links", *self._links_before_and_after()))
+        metadata = [generation_diff.metadata_text(manifest.get("metadata")) for manifest in (self.live_manifest, self.declaration.manifest)]
+        parts.append(generation_diff.before_after("metadata", *metadata))
+        return [part for part in parts if part["before"] != part["after"]]
+
+    def _declared(self) -> dict[str, list[dict[str, t.Any]]]:
+        """What the live manifest and the new one say of each path."""
+        entries: dict[str, list[dict[str, t.Any]]] = {}
+        for manifest in (self.live_manifest, self.declaration.manifest):
+            for entry in [*manifest.get("files", []), *manifest.get("directories", [])]:
+                entries.setdefault(entry["path"], []).append(entry)
+        return entries
+
+    def _links_before_and_after(self) -> tuple[str, str]:
+        wanted = {link["path"]: self.store.link_target(link) for link in self.declaration.links}
+        there = {path: os.readlink(path) for path in [*wanted, *self.stale_links] if os.path.islink(path)}
+        return generation_diff.links_text(there), generation_diff.links_text(wanted)
+
+
+def make_plan(store: GenerationStore, target: str, declaration: content.Declaration, identity: content.Identity, labels: content.Labels) -> Plan:
+    """Compare a declaration with what is live. Raises GenerationError if something foreign lies where a link belongs."""
+    live = store.current()
+    live_directory = store.directory(live) if live else None
+    return Plan(
+        store=store,
+        live=live,
+        live_manifest=_live_manifest(store),
+        target=target,
+        declaration=declaration,
+        observed=content.observe(live_directory) if live_directory else {},
+        wanted=content.expected(declaration, identity),
+        changed_links=store.changed_links(declaration.links),
+        stale_links=store.stale_links(declaration.links),
+        relabel=bool(live_directory) and content.labels_differ(declaration, live_directory, labels),
+    )
+
+
+def _live_manifest(store: GenerationStore) -> dict[str, t.Any]:
+    try:
+        return store.live_manifest() or {}
+    except GenerationError:  # damaged: replaced like any other difference
+        return {}

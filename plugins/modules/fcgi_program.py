@@ -1,0 +1,453 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: fcgi_program
+short_description: Make what runs under supervisord what is declared
+version_added: 1.0.0
+description:
+  - Brings programs to a state, all of them in one call, and waits for a verdict.
+  - A program whose section changed is stopped, removed and added, and nothing else is touched. An unchanged one keeps its processes.
+  - Programs and sections of others are left alone, even when their configuration has changed too.
+  - A program that an earlier generation of O(declared) declared and the live one does not is stopped and removed when the whole list is brought to a
+    state, once its section is gone, and the file of its unix socket with it.
+  - Talks XML-RPC to supervisord and never uses its command line.
+  - Supervisord is asked to read its configuration files again, in check mode too. That starts and stops nothing; it refreshes supervisord's view.
+    In check mode it sees the files as they are; what C(config_set) would write is shown by that module's diff.
+author: webops.fastcgi contributors (@webops)
+extends_documentation_fragment:
+  - webops.fastcgi.program
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is started, stopped, added or removed; the plan is returned.
+  diff_mode:
+    support: full
+    description: Returns the configuration and the process states of every program that the plan touches, before and after.
+  idempotent:
+    support: partial
+    details: V(restarted) and V(reloaded) act each time.
+    description: When run twice in a row with the same arguments, the second run changes nothing.
+options:
+  state:
+    description:
+      - V(present), configuration applied and everything running that supervisord starts by itself. What was stopped by hand stays stopped. Where its
+        section changed the change stays pending, since supervisord starts whatever is added; if only some processes of a pool were stopped by hand, the
+        pool is updated and those are stopped again. Processes that are exited or fatal are started again.
+      - V(started), like V(present), and what was stopped by hand or is not started by itself is started too.
+      - V(stopped), processes are stopped, exited or fatal. A process that is being tried again (backoff) is stopped.
+      - V(restarted), what runs is stopped and started, one process of a pool after the other, each waited for. A changed section is
+        applied, in the same restart. What was stopped by hand is started only if its name is written out in O(name).
+      - V(reloaded), O(signal) is sent to each running process.
+      - V(absent), programs are stopped and taken out of supervisord.
+    type: str
+    choices: [present, started, stopped, restarted, reloaded, absent]
+    default: present
+  signal:
+    description: The signal of O(state=reloaded), a name such as V(HUP). By default the one that the program declares, else V(HUP).
+    type: str
+  timeout:
+    description: Seconds until there has to be a verdict on all processes. Fatal ones fail at once.
+    type: int
+    default: 60
+  assume_absent:
+    description:
+      - In check mode only, take a supervisord that does not answer for one that this play would install, so that every program of O(name) and O(declared)
+        counts as one that would be added.
+    type: bool
+    default: false
+seealso:
+  - module: webops.fastcgi.fcgi_program_info
+"""
+
+EXAMPLES = r"""
+- name: Run what is declared, and nothing else of ours
+  webops.fastcgi.fcgi_program:
+    declared: /etc/fcgi/default/fcgi_app
+
+- name: Restart the programs of a group, one process after the other
+  webops.fastcgi.fcgi_program:
+    declared: /etc/fcgi/default/fcgi_app
+    groups: [web]
+    state: restarted
+
+- name: Stop a pool by its plain name
+  webops.fastcgi.fcgi_program:
+    name: [shop]
+    state: stopped
+
+- name: Have programs reload gracefully
+  webops.fastcgi.fcgi_program:
+    declared: /etc/fcgi/default/fcgi_app
+    name: ["shop*"]
+    state: reloaded
+    signal: USR1
+"""
+
+RETURN = r"""
+programs:
+  description: The processes of the selected programs as they are at the end, each as RV(webops.fastcgi.fcgi_program_info#module:programs).
+  returned: when supervisord answers
+  type: list
+  elements: dict
+  sample: [{name: shop_00, program: shop, state: running, pid: 4711}]
+added:
+  description: Programs that were added.
+  returned: always
+  type: list
+  elements: str
+removed:
+  description: Programs that were stopped and taken out of supervisord.
+  returned: always
+  type: list
+  elements: str
+updated:
+  description: Programs whose changed section was applied.
+  returned: always
+  type: list
+  elements: str
+started:
+  description: Processes that were started, as C(program:process), or the plain name where both are the same.
+  returned: always
+  type: list
+  elements: str
+stopped:
+  description: Processes that were stopped.
+  returned: always
+  type: list
+  elements: str
+restarted:
+  description: Processes that were restarted.
+  returned: always
+  type: list
+  elements: str
+reloaded:
+  description: Processes that got the signal.
+  returned: always
+  type: list
+  elements: str
+pending:
+  description: Programs whose section changed and is not applied yet, and why is in the warnings.
+  returned: always
+  type: list
+  elements: str
+sockets_removed:
+  description: Files of unix sockets that were deleted since their program is gone and nobody listens there.
+  returned: always
+  type: list
+  elements: str
+failed_programs:
+  description: What did not come to run, on success an empty list.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The process, or the program where no single process is meant.
+      type: str
+    state:
+      description: Its state, V(null) if supervisord does not hold it.
+      type: str
+    reason:
+      description: Why that is a failure.
+      type: str
+    spawnerr:
+      description: Supervisord's words about the failed start.
+      type: str
+    exitstatus:
+      description: How it ended last, in supervisord's words, such as C(exit status 1).
+      type: str
+    log:
+      description: The last 20 lines of its log.
+      type: list
+      elements: str
+    hint:
+      description: What that probably means and what to do.
+      type: str
+diagnosis:
+  description: What is wrong, or looks wrong, with the sockets of running programs of kind C(fcgi).
+  returned: always
+  type: list
+  elements: str
+seconds:
+  description: How long it took.
+  returned: always
+  type: float
+msg:
+  description: What happened, in words.
+  returned: always
+  type: str
+"""
+
+import contextlib
+import time
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.webops.fastcgi.plugins.module_utils import diagnosis, programs
+from ansible_collections.webops.fastcgi.plugins.module_utils.backend import Backend, SupervisorError, SupervisorUnreachable
+from ansible_collections.webops.fastcgi.plugins.module_utils.converge import Converger, Journal
+from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationError, GenerationStore
+from ansible_collections.webops.fastcgi.plugins.module_utils.plan import (
+    REMOVED,
+    Plan,
+    Program,
+    Selected,
+    SelectionError,
+    Step,
+    make_plan,
+    nearest,
+    pictures,
+    programs_of,
+    remove,
+    select,
+)
+
+LOG_LINES = 20
+# In these states the whole declared list comes to run as declared: leftovers go, and the generation counts as applied.
+CONVERGING = ("present", "started", "restarted")
+# Result key by action of a step: programs, or processes.
+PROGRAM_ACTIONS = {"add": "added", "remove": "removed", "update": "updated"}
+PROCESS_ACTIONS = {"start": "started", "stop": "stopped", "restart": "restarted", "reload": "reloaded"}
+
+
+class Failed(Exception):
+    """The call cannot do what it was asked for; the text is for the operator."""
+
+
+class Declared:
+    """What the generations at one path declare; nothing where no path is given.
+
+    Raises DeclarationError if a live generation is required and there is none, and GenerationError.
+    """
+
+    def __init__(self, path: str | None, required: bool) -> None:
+        self.path = path
+        self.programs: list[dict[str, t.Any]] = []
+        self.earlier: list[dict[str, t.Any]] = []
+        if path is None:
+            return
+        self._store = GenerationStore(path)
+        self._live = self._store.current()
+        if self._live is not None or required:
+            self.programs = programs.declared_programs(self._store)
+            self.earlier = [program for metadata in self._store.metadata_since_applied() for program in metadata.get("programs", [])]
+
+    def metadata(self, name: str) -> dict[str, t.Any]:
+        """What was declared last about a program; empty if nothing ever was."""
+        return next((program for program in [*self.programs, *reversed(self.earlier)] if program["name"] == name), {})
+
+    def leftovers(self) -> list[str]:
+        """Programs that were declared and are no longer."""
+        return sorted({program["name"] for program in self.earlier} - {program["name"] for program in self.programs})
+
+    def mark_applied(self) -> None:
+        if self.path is not None and self._store.applied() != self._live:
+            self._store.mark_applied(self._live)
+
+
+class Call:
+    """One run of this module. run() fills result; when it raises, result tells what had been done by then."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.state: str = module.params["state"]
+        self.names: list[str] = module.params["name"] or []
+        self.groups: list[str] = module.params["groups"] or []
+        self.converging = self.state in CONVERGING
+        self.whole_list = not self.names and not self.groups
+        self.result: dict[str, t.Any] = {
+            **{"changed": False, "programs": [], "pending": [], "sockets_removed": [], "failed_programs": [], "diagnosis": []},
+            **_lists(()),
+        }
+
+    def run(self) -> None:
+        """Raises Failed, and the errors of the rooms below."""
+        check_mode, timeout = self.module.check_mode, self.module.params["timeout"]
+        backend = programs.connect(self.module, 0 if check_mode else timeout)
+        with self._alone():
+            declared = Declared(self.module.params["declared"], required=not check_mode)
+            try:
+                survey = backend.survey()
+            except SupervisorUnreachable:
+                if not (check_mode and self.module.params["assume_absent"]):
+                    raise
+                self._assume_absent(declared)
+                return
+            known = programs_of(survey)
+            selection = self._select(declared, known)
+            plan = self._plan(declared, selection, known)
+            converger = Converger(backend, survey, timeout, Journal(declared.path))
+            if check_mode:
+                converger.done = list(plan.steps)
+            else:
+                self._apply(plan, converger, declared)
+            self._tell(plan, known, converger)
+            self.result["programs"] = programs.told(converger.processes.values(), selection, declared.programs)
+            self.result["failed_programs"] = [_failure(name, converger, backend, declared) for name in converger.failures]
+        if self.result["failed_programs"]:
+            raise Failed(_failure_words(self.result["failed_programs"]))
+
+    def _alone(self) -> t.ContextManager[t.Any]:
+        """Two deployments of one set take turns."""
+        store = GenerationStore(self.module.params["declared"] or "")
+        if self.module.check_mode or store.current() is None:
+            return contextlib.nullcontext()
+        return store.lock(self.module.params["timeout"])
+
+    def _assume_absent(self, declared: Declared) -> None:
+        self.result["added"] = sorted({*self.names, *(program["name"] for program in declared.programs)})
+        self.result["changed"] = bool(self.result["added"])
+        self.result["msg"] = "supervisord does not answer; taken for one that is yet to be installed, as assume_absent says"
+
+    def _select(self, declared: Declared, known: dict[str, Program]) -> list[Selected]:
+        absent = self.state == "absent"
+        candidates = {program["name"]: program["groups"] for program in declared.programs}
+        if self.names and (absent or not declared.path):  # what is no longer declared can still be removed
+            candidates = {**dict.fromkeys(known, ()), **candidates}
+        selection, missing = select(self.names, self.groups, candidates, {name: program.process_names for name, program in known.items()})
+        if missing and not absent:
+            place = f"declared by {declared.path}" if declared.path else "known to supervisord"
+            raise Failed("; ".join(f"name: no program {name!r} is {place}; {nearest(name, candidates)}" for name in missing))
+        if absent and any(one.processes is not None for one in selection):
+            raise Failed("name: state=absent takes whole programs out of supervisord; name the program, not one of its processes")
+        return selection
+
+    def _plan(self, declared: Declared, selection: list[Selected], known: dict[str, Program]) -> Plan:
+        plan = Plan()
+        if self.converging:
+            self._require_sections(declared, selection, known)
+        if self.converging and self.whole_list:
+            for name in declared.leftovers():
+                if name in known and known[name].section == REMOVED:
+                    plan = plan.joined(remove(known[name]))
+        signals = {one.program: self.module.params["signal"] or declared.metadata(one.program).get("reload_signal") or "HUP" for one in selection}
+        return plan.joined(make_plan(self.state, selection, known, Journal(declared.path).read(), signals))
+
+    def _require_sections(self, declared: Declared, selection: list[Selected], known: dict[str, Program]) -> None:
+        without = [one.program for one in selection if one.program not in known]
+        if not without:
+            return
+        text = (
+            f"supervisord's configuration has no section for {', '.join(without)}, which {declared.path} declares: "
+            "does [include] files= of its supervisord.conf name the directory of the set's link?"
+        )
+        if not self.module.check_mode:
+            raise Failed(text)
+        self.module.warn(text)
+
+    def _apply(self, plan: Plan, converger: Converger, declared: Declared) -> None:
+        try:
+            converger.run(plan)
+        finally:
+            self.result["changed"] = converger.touched
+        sockets = diagnosis.Sockets()
+        self._remove_stale_sockets(converger.done, declared, sockets)
+        self._examine_sockets(plan, converger, declared, sockets)
+        if self.converging and self.whole_list and not plan.pending and not converger.failures:
+            declared.mark_applied()
+
+    def _remove_stale_sockets(self, done: list[Step], declared: Declared, sockets: diagnosis.Sockets) -> None:
+        removed = {step.program for step in done if step.action == "remove"}
+        in_use = {program["socket"] for program in declared.programs if program["name"] not in removed}
+        stale = {declared.metadata(name).get("socket") for name in removed}
+        if self.converging and self.whole_list:
+            stale |= {program["socket"] for program in declared.earlier}
+        paths = [diagnosis.remove_stale_socket(url, sockets) for url in sorted(stale - in_use - {None})]
+        self.result["sockets_removed"] = [path for path in paths if path]
+        self.result["changed"] = self.result["changed"] or bool(self.result["sockets_removed"])
+
+    def _examine_sockets(self, plan: Plan, converger: Converger, declared: Declared, sockets: diagnosis.Sockets) -> None:
+        pids: dict[str, dict[str, int]] = {}
+        for name in plan.running:
+            process = converger.processes.get(name)
+            if process and process["state"] == "running":
+                pids.setdefault(process["program"], {})[name] = process["pid"]
+        for program in declared.programs:
+            for finding in diagnosis.examine(program, pids.get(program["name"], {}), sockets):
+                self.result["diagnosis"].append(finding.words)
+                if finding.broken:
+                    converger.failures.setdefault(finding.program, finding.words)
+
+    def _tell(self, plan: Plan, known: dict[str, Program], converger: Converger) -> None:
+        result = self.result
+        result.update(_lists(converger.done), pending=list(plan.pending))
+        result["changed"] = result["changed"] or bool(converger.done)
+        result["msg"] = _success_words(result)
+        if self.module._diff:
+            before, after = pictures(plan, known)
+            result["diff"] = {"before": before, "after": after}
+        for warning in [*plan.warnings, *converger.warnings]:
+            self.module.warn(warning)
+
+
+def _failure(name: str, converger: Converger, backend: Backend, declared: Declared) -> dict[str, t.Any]:
+    process = converger.processes.get(name)
+    failure: dict[str, t.Any] = {"name": name, "reason": converger.failures[name]}
+    failure.update({"state": None, "spawnerr": None, "exitstatus": None, "log": [], "hint": None})
+    if process is None:
+        return failure
+    failure.update(state=process["state"], spawnerr=process["spawn_error"], log=backend.log_lines(name, LOG_LINES))
+    if process["state"] in ("fatal", "backoff", "exited"):
+        failure["exitstatus"] = backend.last_exit(process["name"])
+        failure["hint"] = diagnosis.hint(failure["log"], process["spawn_error"], declared.metadata(process["program"]))
+    return failure
+
+
+def _lists(steps: t.Iterable[Step]) -> dict[str, list[str]]:
+    """The result's lists of what was done."""
+    lists: dict[str, list[str]] = {key: [] for key in [*PROGRAM_ACTIONS.values(), *PROCESS_ACTIONS.values()]}
+    for step in steps:
+        if step.action in PROGRAM_ACTIONS:
+            lists[PROGRAM_ACTIONS[step.action]].append(step.program)
+        else:
+            lists[PROCESS_ACTIONS[step.action]].extend(step.processes)
+    return lists
+
+
+def _success_words(result: dict[str, t.Any]) -> str:
+    done = [f"{len(result[key])} {key}" for key in [*PROGRAM_ACTIONS.values(), *PROCESS_ACTIONS.values(), "pending"] if result[key]]
+    return ", ".join(done) or "nothing to do"
+
+
+def _failure_words(failures: list[dict[str, t.Any]]) -> str:
+    words = [_failure_word(failure) for failure in failures[:3]]
+    if len(failures) > 3:
+        words.append(f"and {len(failures) - 3} more in failed_programs")
+    return "\n".join(words)
+
+
+def _failure_word(failure: dict[str, t.Any]) -> str:
+    details = [failure["spawnerr"], failure["exitstatus"], failure["hint"], failure["log"] and f"its last words: {failure['log'][-1]}"]
+    return "; ".join([f"{failure['name']}: {failure['reason']}", *(detail for detail in details if detail)])
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **programs.ARGUMENTS,
+            "state": {"type": "str", "choices": ["present", "started", "stopped", "restarted", "reloaded", "absent"], "default": "present"},
+            "signal": {"type": "str"},
+            "timeout": {"type": "int", "default": 60},
+            "assume_absent": {"type": "bool", "default": False},
+        },
+        required_by={"groups": "declared"},
+        required_one_of=[("declared", "name")],
+        supports_check_mode=True,
+    )
+    call = Call(module)
+    begin = time.monotonic()
+    finish = module.exit_json
+    try:
+        call.run()
+    except (SupervisorError, GenerationError, programs.DeclarationError, SelectionError, Failed) as error:
+        finish = module.fail_json
+        call.result["msg"] = str(error)
+    finish(seconds=round(time.monotonic() - begin, 2), **call.result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs of config_set that end in the middle.
+
+Every system call by which config_set changes something is a step. A run is ended before its first step, another one before
+its second, and so on until one gets through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import itertools
+import json
+import os
+import shutil
+import signal
+import sys
+import tarfile
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.webops.fastcgi.plugins.module_utils import generation_content as content
+from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationStore
+from ansible_collections.webops.fastcgi.plugins.modules import config_set
+
+STEPS = ("open", "mkdir", "rename", "symlink", "unlink", "rmdir", "chmod", "chown", "fchmod", "fchown", "fsync")
+OLD = {"a.conf": "old a\n", "secret": {"content": "old secret\n", "secret": True, "mode": "0640"}}
+NEW = {"a.conf": "new a\n", "sub/b.conf": "new b\n", "secret": {"content": "new secret\n", "secret": True, "mode": "0640"}}
+
+
+class Host:
+    """A set with a live generation, a second one waiting in an archive, and links of both."""
+
+    def __init__(self, root):
+        self.root = root
+        self.links_directory = root / "conf.d"
+        self.store = GenerationStore(str(root / "set"))
+        self.snapshot = root / "snapshot"
+
+    def link(self, name):
+        return str(self.links_directory / name)
+
+    def arguments(self, files, links):
+        items = [{"path": path, **(options if isinstance(options, dict) else {"content": options})} for path, options in files.items()]
+        archive = self.root / "archive.tar"
+        with tarfile.open(archive, "w") as members:
+            for number, item in enumerate(items):
+                data = item["content"].encode()
+                member = tarfile.TarInfo(str(number))
+                member.size = len(data)
+                members.addfile(member, io.BytesIO(data))
+        return {
+            "path": self.store.path,
+            "files": [{key: value for key, value in item.items() if key != "content"} for item in items],
+            "links": [{"path": self.link(name), "target": target} for name, target in links.items()],
+            "keep": 1,
+            "_archive": str(archive),
+        }
+
+    def save(self):
+        shutil.copytree(self.root / "set", self.snapshot / "set", symlinks=True)
+        shutil.copytree(self.links_directory, self.snapshot / "conf.d", symlinks=True)
+
+    def restore(self):
+        for name in ("set", "conf.d"):
+            shutil.rmtree(self.root / name)
+            shutil.copytree(self.snapshot / name, self.root / name, symlinks=True)
+
+    def shows(self, files):
+        """Whether the live generation is complete and consists of these files."""
+        declared = content.load(self.store.directory(self.store.current()), self.store.live_manifest())
+        whole = content.observe(self.store.directory(self.store.current())) == content.expected(declared, content.Identity())
+        texts = {path: options["content"] if isinstance(options, dict) else options for path, options in files.items()}
+        return whole and {path: data.decode() for path, data in declared.contents.items()} == texts
+
+    def litter(self):
+        """What a finished run should not leave."""
+        places = [self.store.path, self.store.generations_path, str(self.links_directory)]
+        names = [name for place in places for name in os.listdir(place)]
+        return [name for name in names if name.startswith(".") and name != ".lock"]
+
+    def readable_secrets(self):
+        """Files that anybody may read and that hold a secret."""
+        paths = [os.path.join(parent, name) for parent, _directories, names in os.walk(self.store.path) for name in names]
+        files = [path for path in paths if not os.path.islink(path) and os.stat(path).st_mode & 0o007]
+        return [path for path in files if "secret" in open(path).read()]
+
+
+@pytest.fixture
+def host(tmp_path):
+    host = Host(tmp_path)
+    host.links_directory.mkdir()
+    assert not run(host.arguments(OLD, {"kept.conf": "a.conf", "removed.conf": "a.conf"}))["failed"]
+    host.store.mark_applied("000001")
+    host.save()
+    return host
+
+
+def run(arguments, fault=None):
+    """Run config_set in a child; fault() is called before each step. Returns its result, None if it was killed."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        sys.stdout = os.fdopen(writer, "w")
+        for name in STEPS if fault else ():
+            setattr(os, name, _before(getattr(os, name), fault))
+        with contextlib.suppress(SystemExit), patch_module_args(arguments):
+            config_set.main()
+        sys.stdout.flush()
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        output = stream.read()
+    _pid, status = os.waitpid(child, 0)
+    return None if os.WIFSIGNALED(status) else {"failed": False, **json.loads(output)}
+
+
+def _before(step, fault):
+    def wrapped(*arguments, **options):
+        fault()
+        return step(*arguments, **options)
+
+    return wrapped
+
+
+def at_step(number, action):
+    """A fault: action() before the given step."""
+    steps = itertools.count(1)
+
+    def fault():
+        if next(steps) == number:
+            action()
+
+    return fault
+
+
+def kill_oneself():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def disk_full():
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+NEW_LINKS = {"kept.conf": "sub/b.conf", "new.conf": "a.conf"}
+
+
+def assert_converges(host):
+    """The next run gets through, shows the new set by the new links alone, and cleans up."""
+    result = run(host.arguments(NEW, NEW_LINKS))
+    assert not result["failed"], result["msg"]
+    assert host.shows(NEW)
+    links = {name: os.readlink(host.link(name)) for name in os.listdir(host.links_directory)}
+    assert links == {name: f"{host.store.current_path}/{target}" for name, target in NEW_LINKS.items()}
+    assert host.litter() == []
+
+
+def test_a_run_killed_before_any_step_leaves_the_old_or_the_new_set_live_and_the_next_one_converges(host):
+    for number in itertools.count(1):
+        host.restore()
+        result = run(host.arguments(NEW, NEW_LINKS), at_step(number, kill_oneself))
+        assert host.shows(OLD) or host.shows(NEW), f"step {number}"
+        assert host.readable_secrets() == [], f"step {number}"
+        assert_converges(host)
+        if result is not None:
+            break
+    assert number > len(STEPS)
+
+
+def test_a_disk_that_fails_at_any_step_is_a_clear_error_and_nothing_is_half_done(host):
+    for number in itertools.count(1):
+        host.restore()
+        result = run(host.arguments(NEW, NEW_LINKS), at_step(number, disk_full))
+        if not result["failed"] and result["changed"] and host.shows(NEW) and not host.litter() and number > 100:
+            break
+        assert "No space left on device" in result["msg"], f"step {number}"

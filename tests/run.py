@@ -1,0 +1,155 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the steps of "make test": python tests/run.py [STEP or GROUP ...]; without arguments, all of them.
+
+Two steps run at a time, each with a budget of seconds that ends it. A step's output goes to .cache/logs/STEP.log; its end is shown if the step
+fails. A step that runs alone shows its output as it comes. All steps run, whatever fails; then a table of seconds and the verdict.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
+LOGS = CHECKOUT / ".cache" / "logs"
+LANES = 2
+HEARTBEAT = 60
+TAIL = 60
+
+
+@dataclasses.dataclass
+class Step:
+    name: str
+    group: str
+    budget: int  # seconds
+    command: str
+    status: str = "not run"
+    seconds: float = 0.0
+    process: subprocess.Popen | None = None
+
+
+def steps() -> list[Step]:
+    """All steps, the long ones first: that fills two lanes best."""
+    scenarios = sorted(path.parent.name for path in CHECKOUT.glob("molecule/*/molecule.yml"))
+    return [
+        *(Step(f"molecule-{name}", "molecule", 1200, f"molecule --base-config .config/molecule/config.yml test --scenario-name {name}") for name in scenarios),
+        Step("sanity", "lint", 600, "tests/lint/sanity.sh"),
+        Step("functional", "functional", 600, "pytest tests/functional"),
+        Step("fresh-plain", "fresh", 400, "tests/fresh_machine.sh plain"),
+        Step("fresh-systemd", "fresh", 400, "tests/fresh_machine.sh systemd"),
+        Step("ansible-lint", "lint", 300, "ansible-lint --offline"),
+        Step("collection", "lint", 180, "tests/lint/collection.sh"),
+        Step("unit", "unit", 180, "pytest tests/unit"),
+        Step("docs", "lint", 120, "python tests/lint/docs.py"),
+        Step("types", "lint", 120, "tests/lint/types.sh"),
+        Step("argument-specs", "lint", 60, "python tests/lint/argument_specs.py"),
+        Step("yamllint", "lint", 60, "yamllint --strict ."),
+        Step("ruff", "lint", 60, "ruff check . && ruff format --check ."),
+    ]
+
+
+def environment() -> dict[str, str]:
+    """The tools of .venv-test first, and logs without colours or boxes."""
+    tools = f"{CHECKOUT / '.venv-test' / 'bin'}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": tools, "LC_ALL": "C.UTF-8", "NO_COLOR": "1", "MOLECULE_COMMAND_BORDERS": "false"}
+
+
+def end(step: Step) -> None:
+    """End a step and all that it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(step.process.pid, number)
+            step.process.wait(10)
+
+
+def run(step: Step, output) -> None:
+    started = time.monotonic()
+    step.status = "running"
+    step.process = subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", step.command],
+        cwd=CHECKOUT, env=environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    try:
+        step.status = "passed" if step.process.wait(step.budget) == 0 else "failed"
+    except subprocess.TimeoutExpired:
+        end(step)
+        step.status = f"failed: longer than its {step.budget} s"
+    step.seconds = time.monotonic() - started
+
+
+def run_logged(step: Step) -> None:
+    print(f"{step.name}: {step.command}", flush=True)
+    log = LOGS / f"{step.name}.log"
+    with log.open("wb") as output:
+        run(step, output)
+    if step.status == "passed":
+        print(f"{step.name}: passed in {step.seconds:.0f} s", flush=True)
+    else:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL:])
+        print(f"---- {step.name}: the end of {log.relative_to(CHECKOUT)}\n{tail}\n---- {step.name}: {step.status} after {step.seconds:.0f} s", flush=True)
+
+
+def run_all(chosen: list[Step]) -> None:
+    LOGS.mkdir(parents=True, exist_ok=True)
+    queue = collections.deque(chosen)
+
+    def lane() -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                run_logged(queue.popleft())
+
+    lanes = [threading.Thread(target=lane, daemon=True) for _number in range(LANES)]
+    for thread in lanes:
+        thread.start()
+    started = beat = time.monotonic()
+    while any(thread.is_alive() for thread in lanes):
+        for thread in lanes:
+            thread.join(1)
+        if time.monotonic() - beat > HEARTBEAT:
+            beat = time.monotonic()
+            running = ", ".join(step.name for step in chosen if step.status == "running")
+            print(f"... {beat - started:.0f} s: {running} running, {len(queue)} waiting", flush=True)
+
+
+def report(chosen: list[Step], seconds: float) -> int:
+    print(f"\n{'step':<24}{'seconds':>8}{'budget':>8}  result")
+    for step in chosen:
+        print(f"{step.name:<24}{step.seconds:>8.0f}{step.budget:>8}  {step.status}")
+    failed = sum(step.status != "passed" for step in chosen)
+    print(f"{'all':<24}{seconds:>8.0f}\n{len(chosen) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+def main(wanted: list[str]) -> int:
+    available = steps()
+    unknown = set(wanted) - {word for step in available for word in (step.name, step.group)}
+    if unknown:
+        print(f"No such step or group: {', '.join(sorted(unknown))}. Steps: {', '.join(step.name for step in available)}.", file=sys.stderr)
+        return 2
+    chosen = [step for step in available if not wanted or {step.name, step.group} & set(wanted)]
+    started = time.monotonic()
+    try:
+        if len(chosen) == 1:
+            print(f"{chosen[0].name}: {chosen[0].command}", flush=True)
+            run(chosen[0], None)
+        else:
+            run_all(chosen)
+    finally:
+        for step in chosen:
+            if step.process and step.process.poll() is None:
+                end(step)
+    return report(chosen, time.monotonic() - started)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
