@@ -185,10 +185,10 @@ def parse_response(stdout: bytes, stderr: str = "") -> Response:
     if not end:
         raise FastCGIError("malformed", f"the answer has no CGI header and empty line in its first {HEADER_LIMIT} bytes: the program does not answer as CGI")
     headers: dict[str, str] = {}
-    for line in stdout[:end.start()].decode("utf-8", "replace").split("\n"):
+    for number, line in enumerate(stdout[:end.start()].decode("utf-8", "replace").split("\n"), start=1):
         name, colon, value = line.partition(":")
         if not colon:
-            raise FastCGIError("malformed", f"{line[:60]!r} in the answer's CGI header is not of the form 'name: value'")
+            raise FastCGIError("malformed", f"line {number} of the answer's CGI header is not of the form 'name: value'")
         name, value = name.strip().lower(), value.strip()
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return Response(_status(headers), headers, stdout[end.end():], stderr)
@@ -198,7 +198,7 @@ def _status(headers: dict[str, str]) -> int:
     """The response's status. Without a Status line it is 200, or 302 beside a Location (RFC 3875, 6.2.3 and 6.3.3)."""
     status = headers.get("status", "302" if "location" in headers else "200")
     if not _STATUS.match(status):
-        raise FastCGIError("malformed", f"the status {status[:60]!r} in the answer's CGI header does not begin with a number from 100 to 599")
+        raise FastCGIError("malformed", "the status in the answer's CGI header does not begin with a number from 100 to 599")
     return int(status[:3])
 
 

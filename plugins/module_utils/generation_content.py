@@ -98,7 +98,7 @@ def _entry(option: str, item: dict[str, t.Any], default_mode: str) -> dict[str, 
     if path != os.path.normpath(path) or path.startswith(("/", "../")) or path in ("", ".", "..", MANIFEST) or "\0" in path:
         raise GenerationError(f'{option}: path "{path}" has to be relative, without "..", "//" or a trailing slash')
     entry = {key: item[key] for key in _ENTRY_KEYS if item.get(key) is not None}
-    entry["mode"] = f"{_parse_mode(option, path, item.get('mode') or default_mode):04o}"
+    entry["mode"] = f"{_parse_mode(option, path, entry.get('mode', default_mode)):04o}"
     return entry
 
 
@@ -116,7 +116,7 @@ def _parse_mode(option: str, path: str, mode: t.Any) -> int:
     """Mode bits of 0644 (a YAML integer) or "0644"."""
     try:
         bits = mode if isinstance(mode, int) else int(mode, 8)
-    except ValueError:
+    except (TypeError, ValueError):
         bits = -1
     if not 0 <= bits <= 0o7777:
         raise GenerationError(f'{option}[{path}].mode: "{mode}" is not an octal mode such as "0644"')

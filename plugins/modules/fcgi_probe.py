@@ -224,6 +224,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.parameters import remove_values
 from ansible_collections.webops.fastcgi.plugins.module_utils import fastcgi
 
 _REQUEST_SPEC: dict[str, dict[str, Any]] = {
@@ -253,8 +254,8 @@ _ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
 _SHORTEST = {"timeout": 0.001, "deadline": 0}    # seconds
 _LONGEST = 86400
 _THREADS_MAX = 256
-_SHOWN = 1000                        # characters of a response's body and stderr that are returned
-_FIRST_DELAY = 0.05                 # seconds between two attempts; doubled each time
+_SHOWN = 1000           # characters of a response's body and stderr that are returned
+_FIRST_DELAY = 0.05     # seconds between two attempts; doubled each time
 _LONGEST_DELAY = 1.0
 _SHORTEST_SECRET = 8
 
@@ -332,45 +333,47 @@ def _extra_params(params: dict[str, Any], where: str) -> dict[str, str]:
     for name, value in params.items():
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise ValueError(f"{where}params.{name}: its value is neither text nor a number: quote it, as in HTTPS: \"on\"")
-    return {str(name): str(value) for name, value in params.items()}
+    return {name: str(value) for name, value in params.items()}
 
 
-def probe(target: Target) -> dict[str, Any]:
+def probe(target: Target, secrets: set[str]) -> dict[str, Any]:
     """Try until the target answers as it should or its deadline is over, and return the last attempt's result."""
     end = time.monotonic() + target.deadline
     attempts, delay = 1, _FIRST_DELAY
-    result = attempt(target)
+    result = attempt(target, secrets)
     while not result["ok"] and time.monotonic() < end:
         time.sleep(max(0, min(delay, end - time.monotonic())))
-        result = attempt(target)
+        result = attempt(target, secrets)
         attempts, delay = attempts + 1, min(delay * 2, _LONGEST_DELAY)
     return {**result, "attempts": attempts}
 
 
-def attempt(target: Target) -> dict[str, Any]:
+def attempt(target: Target, secrets: set[str]) -> dict[str, Any]:
     """Probe once."""
+    result: dict[str, Any] = {"name": target.name, "address": target.address, "ok": True}
+    result.update(status=None, headers={}, body="", stderr="", error=None, message="")
     began = time.monotonic()
-    response, error = None, None
     try:
         if target.request is None:
             fastcgi.ping(target.address, target.timeout)
         else:
             response = fastcgi.request(target.address, target.request.params, target.request.content, target.timeout)
+            result.update(status=response.status, headers=response.headers)
+            result.update(body=_start(_text(response), secrets), stderr=_start(response.stderr, secrets))
             judge(response, target.request)
-    except fastcgi.FastCGIError as failure:
-        error = failure
-    return {
-        "name": target.name,
-        "address": target.address,
-        "ok": error is None,
-        "status": response.status if response else None,
-        "headers": response.headers if response else {},
-        "body": response.body.decode("utf-8", "replace")[:_SHOWN] if response else "",
-        "stderr": (response.stderr if response else error.stderr if error else "")[:_SHOWN],
-        "seconds": round(time.monotonic() - began, 6),
-        "error": error.kind if error else None,
-        "message": str(error) if error else "",
-    }
+    except fastcgi.FastCGIError as error:
+        result.update(ok=False, error=error.kind, message=str(error), stderr=result["stderr"] or _start(error.stderr, secrets))
+    return {**result, "seconds": round(time.monotonic() - began, 6)}
+
+
+def _start(text: str, secrets: set[str]) -> str:
+    """What of a long text is returned. AnsibleModule masks too, but could not recognize a secret that was cut in two."""
+    start: str = remove_values(text, secrets)[:_SHOWN]
+    return start
+
+
+def _text(response: fastcgi.Response) -> str:
+    return response.body.decode("utf-8", "replace")
 
 
 def judge(response: fastcgi.Response, request: Request) -> None:
@@ -378,16 +381,16 @@ def judge(response: fastcgi.Response, request: Request) -> None:
     if response.status not in request.statuses:
         expected = " or ".join(str(status) for status in request.statuses)
         raise fastcgi.FastCGIError("status", f"the answer's status is {response.status}, not {expected}: read its stderr and the program's log")
-    if not request.pattern.search(response.body.decode("utf-8", "replace")):
+    if not request.pattern.search(_text(response)):
         raise fastcgi.FastCGIError("body", f"{request.pattern.pattern!r} is not found in the answer's body, which has {len(response.body)} bytes")
 
 
-def run(targets: list[Target]) -> list[dict[str, Any]]:
-    """Probe all targets at once."""
+def run(targets: list[Target], secrets: set[str]) -> list[dict[str, Any]]:
+    """Probe all targets at once; the texts that come back have their `secrets` masked."""
     if not targets:
         return []
     with ThreadPoolExecutor(min(len(targets), _THREADS_MAX)) as pool:
-        return list(pool.map(probe, targets))
+        return list(pool.map(lambda target: probe(target, secrets), targets))
 
 
 def describe(probes: list[dict[str, Any]]) -> str:
@@ -427,7 +430,7 @@ def main() -> None:
         targets = plan(options)
     except ValueError as error:
         module.fail_json(msg=str(error))
-    probes = run(targets)
+    probes = run(targets, module.no_log_values)
     finish = module.exit_json if all(one["ok"] for one in probes) else module.fail_json
     finish(changed=False, msg=describe(probes), probes=probes)
 

@@ -251,7 +251,7 @@ def one_of(*choices):
             raise ValueError
         return words[word]
 
-    return Scalar(f"one of {', '.join(words)}" if len(words) > 1 else next(iter(words)), convert)
+    return Scalar(f"one of {', '.join(words)}", convert)
 
 
 def _kind(value):
@@ -496,7 +496,7 @@ def _socket(value):
     return endpoint.url
 
 
-FLAG = one_of(True, False)
+FLAG = one_of(True, False)._replace(words="true or false")
 ANY_TEXT = text("text of one line")
 ABSOLUTE_PATH = Scalar("an absolute path", _absolute_path)
 LOG_FILE = Scalar(f"an absolute path, or one of {', '.join(LOG_WORDS)}", _log_file)
@@ -512,6 +512,7 @@ URI_PATH = Scalar('a path that begins with "/"', _uri_path)
 ACCOUNT = Scalar("the name of a user other than root", _user)
 GROUP = text("the name of a group", r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 VARIABLE_NAME = text("a name of letters, digits and _", r"[A-Za-z_][A-Za-z0-9_]*")
+SET_NAME = text("a name of lower-case letters, digits and _, beginning with a letter", r"[a-z][a-z0-9_]{0,30}")
 LABEL = text("a name of letters, digits, _ and -", r"[A-Za-z0-9][A-Za-z0-9_-]*")
 REGULAR_EXPRESSION = Scalar("a regular expression", _regular_expression)
 NGINX_LISTEN = Scalar("a port, or addr:port", _listen_of_nginx)
@@ -570,6 +571,7 @@ RELEASE = Table(
             "python_requirements",
             Scalar("a path inside the release", _relative_path),
             "Requirements file inside the release; its packages go into the venv `.venv` of the release.",
+            default="",
         ),
         Key("keep", whole_number(1, 1000), "How many releases stay on the host.", default=5),
     )
@@ -648,7 +650,7 @@ LOCATION = Table(
         Key("buffer_size", NGINX_SIZE, "For the header of an answer.", otherwise="nginx's"),
         Key("buffers", text("a number and a size, such as 8 16k", r"[1-9][0-9]* [0-9]+[kKmM]?"), "For the body of an answer.", otherwise="nginx's"),
         Key("buffering", FLAG, "Whether nginx takes the answer off the app as fast as it can. Off for event streams.", default=True),
-        Key("request_buffering", FLAG, "Whether the app gets a request only when all of it is there. Off: no retry, slow clients hold processes.", default=True),
+        Key("request_buffering", FLAG, "Whether the app gets a request only when it is complete. Off: no retry, slow clients hold processes.", default=True),
         Key("keepalive", FLAG, "Whether nginx keeps connections to the app open.", otherwise="by `runtime`"),
         Key("retry_non_idempotent", FLAG, "Whether a POST, too, is sent again when the process serving it dies.", default=False),
         Key("static", ListOf(STATIC), "Files that nginx serves itself; `auth` holds for them too.", default=[]),
@@ -775,7 +777,7 @@ APP = Table(
 
 OPTIONS = Table(
     (
-        Key("fcgi_set", text("a name of lower-case letters and digits, beginning with a letter", r"[a-z][a-z0-9]{0,30}"), "Who owns what.", default="default"),
+        Key("fcgi_set", SET_NAME, "Who owns what.", default="default"),
         Key("nginx_group", GROUP, "Group that may connect to the sockets.", default="www-data"),
         Key("run_dir", ABSOLUTE_PATH, "Directory of the sockets.", default="/run/fastcgi"),
         Key("log_dir", ABSOLUTE_PATH, "Directory of the logs.", default="/var/log/fcgi"),
@@ -980,7 +982,7 @@ def _check_one_of(table, keys, place):
 
 
 def _check_sockets(apps):
-    claims = {}
+    claims: dict = {}
     for app, place in apps:
         key = "socket" if app["kind"] == "fcgi" else "listen"
         for endpoint in _endpoints(app):
@@ -993,7 +995,7 @@ def _check_sockets(apps):
 
 
 def _check_users(apps):
-    seen = {}
+    seen: dict = {}
     for app, place in apps:
         first = seen.setdefault(app["user"], app)
         for key in ("group", "home", "create_home"):
@@ -1005,9 +1007,9 @@ def _check_users(apps):
 
 
 def _check_locations(apps):
-    claims = {}
-    tls_of_site = {}
-    tls_of_listen = {}
+    claims: dict = {}
+    tls_of_site: dict = {}
+    tls_of_listen: dict = {}
     for location, place in _locations_with_places(apps):
         rivals = [claims.setdefault((site, head), place).name for site in _sites(location) for head in _claimed(location)]
         rival = next((name for name in rivals if name != place.name), None)
@@ -1360,14 +1362,14 @@ def _htpasswd(app):
 def _servers(apps, options):
     """Server blocks: one for all names and addresses that serve the same locations, so that no name stands in two blocks of one address."""
     locations = [(app, index) for app in apps for index in range(len(app["locations"]))]
-    sites = {}
+    sites: dict = {}
     for number, (app, index) in enumerate(locations):
         for site in _sites(app["locations"][index]):
             sites.setdefault(site, []).append(number)
-    listens = {}
+    listens: dict = {}
     for (name, listen), numbers in sites.items():
         listens.setdefault((name, tuple(numbers)), []).append(listen)
-    names = {}
+    names: dict = {}
     for (name, numbers), addresses in listens.items():
         names.setdefault((tuple(addresses), numbers), []).append(name)
     return [
@@ -1375,7 +1377,7 @@ def _servers(apps, options):
             "server_name": server_name,
             "listen": list(addresses),
             "tls": next((app["locations"][index]["tls"] for app, index in (locations[number] for number in numbers) if app["locations"][index]["tls"]), None),
-            "locations": [_location(*locations[number], options) for number in numbers],
+            "locations": [_location(app, index, options) for app, index in (locations[number] for number in numbers)],
         }
         for (addresses, numbers), server_name in names.items()
     ]
@@ -1383,7 +1385,7 @@ def _servers(apps, options):
 
 def _include(app, options):
     """The app's locations for a foreign server block. One path of several servers of ours stands in it once."""
-    locations = {}
+    locations: dict = {}
     for index, location in enumerate(app["locations"]):
         locations.setdefault(tuple(_claimed(location)), _location(app, index, options))
     return {"app": app["name"], "path": f"locations/{app['name']}.conf", "locations": list(locations.values())}
@@ -1421,7 +1423,7 @@ def _purged(app, present, options):
 
 
 def _groups(apps):
-    groups = {}
+    groups: dict = {}
     for app in apps:
         for group in app["groups"]:
             groups.setdefault(group, []).append(app["name"])
@@ -1455,7 +1457,7 @@ def fcgi_model(fcgi_apps, **options):
 
     fcgi_apps: list of dicts with the keys of APP. options: the keys of OPTIONS. Raises ModelError with everything that is wrong.
     """
-    errors = []
+    errors: list = []
     options = OPTIONS.parse(options, Place("fcgi_model", errors))
     if not isinstance(fcgi_apps, list):
         Place("fcgi_apps", errors).error("is not a list of apps")
@@ -1470,7 +1472,7 @@ def fcgi_model(fcgi_apps, **options):
 def _apps(fcgi_apps, options, errors):
     """All apps in their normal form, as far as they are right; what is wrong goes to errors."""
     places = [Place(f"fcgi_apps[{_label(value, index)}]", errors) for index, value in enumerate(fcgi_apps)]
-    first = {}
+    first: dict = {}
     for index, place in enumerate(places):
         if first.setdefault(place.name, index) != index:
             place.error(f"the name is used twice, by items {first[place.name]} and {index}")
@@ -1499,8 +1501,8 @@ def _derive(apps, options):
         "users": _users(present, options),
         "releases": releases,
         "directories": [directory for app in present for directory in _directories(app, options)],
-        "commands": [{"app": app["name"], "path": app["command"][0]} for app in present if app["name"] not in placed],
-        "listens": [{"app": app["name"], "address": endpoint.listen} for app in present for endpoint in _endpoints(app) if not endpoint.path],
+        "commands": [{"app": app["name"], "command": app["command"][0], "user": app["user"], "pending": app["name"] in placed} for app in present],
+        "listens": [{"app": app["name"], "address": endpoint.url} for app in present for endpoint in _endpoints(app)],
         "probes": [probe for app in present for probe in _probes(app)],
         "upstreams": [_upstream(app, options) for app in present if app["locations"]],
         "servers": _servers(present, options),

@@ -26,6 +26,8 @@ from ansible_collections.webops.fastcgi.plugins.module_utils import generation_c
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationStore
 from ansible_collections.webops.fastcgi.plugins.modules import config_set
 
+OLD_LINKS = {"kept.conf": "a.conf", "removed.conf": "a.conf"}
+NEW_LINKS = {"kept.conf": "sub/b.conf", "new.conf": "a.conf"}
 STEPS = ("open", "mkdir", "rename", "symlink", "unlink", "rmdir", "chmod", "chown", "fchmod", "fchown", "fsync")
 OLD = {"a.conf": "old a\n", "secret": {"content": "old secret\n", "secret": True, "mode": "0640"}}
 NEW = {"a.conf": "new a\n", "sub/b.conf": "new b\n", "secret": {"content": "new secret\n", "secret": True, "mode": "0640"}}
@@ -76,6 +78,11 @@ class Host:
         texts = {path: options["content"] if isinstance(options, dict) else options for path, options in files.items()}
         return whole and {path: data.decode() for path, data in declared.contents.items()} == texts
 
+    def links(self):
+        """The links by name, and what they point to in the live generation."""
+        targets = {name: os.readlink(self.link(name)) for name in os.listdir(self.links_directory) if not name.startswith(".")}
+        return {name: os.path.relpath(target, self.store.current_path) for name, target in targets.items()}
+
     def litter(self):
         """What a finished run should not leave."""
         places = [self.store.path, self.store.generations_path, str(self.links_directory)]
@@ -93,58 +100,50 @@ class Host:
 def host(tmp_path):
     host = Host(tmp_path)
     host.links_directory.mkdir()
-    assert not run(host.arguments(OLD, {"kept.conf": "a.conf", "removed.conf": "a.conf"}))["failed"]
+    assert not run(host.arguments(OLD, OLD_LINKS))["failed"]
     host.store.mark_applied("000001")
     host.save()
     return host
 
 
-def run(arguments, fault=None):
-    """Run config_set in a child; fault() is called before each step. Returns its result, None if it was killed."""
+def run(arguments, action=None, step=None):
+    """Run config_set in a child that does action() before the given step.
+
+    Returns its result with the number of steps that it took, None if it was killed.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         sys.stdout = os.fdopen(writer, "w")
-        for name in STEPS if fault else ():
-            setattr(os, name, _before(getattr(os, name), fault))
+        steps = itertools.count(1)
+        for name in STEPS:
+            setattr(os, name, _counted(getattr(os, name), steps, action, step))
         with contextlib.suppress(SystemExit), patch_module_args(arguments):
             config_set.main()
-        sys.stdout.flush()
+        print(json.dumps({"steps": next(steps) - 1}), flush=True)
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as stream:
-        output = stream.read()
+        lines = [line for line in stream if line.startswith("{")]
     _pid, status = os.waitpid(child, 0)
-    return None if os.WIFSIGNALED(status) else {"failed": False, **json.loads(output)}
+    return None if os.WIFSIGNALED(status) else {"failed": False, **json.loads(lines[0]), **json.loads(lines[1])}
 
 
-def _before(step, fault):
+def _counted(function, steps, action, step):
     def wrapped(*arguments, **options):
-        fault()
-        return step(*arguments, **options)
+        if next(steps) == step:
+            action()
+        return function(*arguments, **options)
 
     return wrapped
-
-
-def at_step(number, action):
-    """A fault: action() before the given step."""
-    steps = itertools.count(1)
-
-    def fault():
-        if next(steps) == number:
-            action()
-
-    return fault
 
 
 def kill_oneself():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def disk_full():
+def fail_for_want_of_space():
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-NEW_LINKS = {"kept.conf": "sub/b.conf", "new.conf": "a.conf"}
 
 
 def assert_converges(host):
@@ -152,27 +151,40 @@ def assert_converges(host):
     result = run(host.arguments(NEW, NEW_LINKS))
     assert not result["failed"], result["msg"]
     assert host.shows(NEW)
-    links = {name: os.readlink(host.link(name)) for name in os.listdir(host.links_directory)}
-    assert links == {name: f"{host.store.current_path}/{target}" for name, target in NEW_LINKS.items()}
+    assert host.links() == NEW_LINKS
     assert host.litter() == []
 
 
-def test_a_run_killed_before_any_step_leaves_the_old_or_the_new_set_live_and_the_next_one_converges(host):
-    for number in itertools.count(1):
+@pytest.fixture
+def steps(host):
+    """The number of steps in which the old set becomes the new one."""
+    steps = run(host.arguments(NEW, NEW_LINKS))["steps"]
+    assert steps > len(STEPS)
+    return range(1, steps + 1)
+
+
+def test_a_run_killed_at_any_step_leaves_the_old_or_the_new_set_live_and_the_next_one_converges(host, steps):
+    for step in steps:
         host.restore()
-        result = run(host.arguments(NEW, NEW_LINKS), at_step(number, kill_oneself))
-        assert host.shows(OLD) or host.shows(NEW), f"step {number}"
-        assert host.readable_secrets() == [], f"step {number}"
+        assert run(host.arguments(NEW, NEW_LINKS), kill_oneself, step) is None
+        assert host.shows(OLD) or host.shows(NEW), f"step {step}"
+        assert host.readable_secrets() == [], f"step {step}"
         assert_converges(host)
-        if result is not None:
-            break
-    assert number > len(STEPS)
 
 
-def test_a_disk_that_fails_at_any_step_is_a_clear_error_and_nothing_is_half_done(host):
-    for number in itertools.count(1):
+def test_a_disk_that_is_full_at_any_step_leaves_the_old_set_with_the_old_links_or_the_new_with_the_new(host, steps):
+    outcomes = set()
+    for step in steps:
         host.restore()
-        result = run(host.arguments(NEW, NEW_LINKS), at_step(number, disk_full))
-        if not result["failed"] and result["changed"] and host.shows(NEW) and not host.litter() and number > 100:
-            break
-        assert "No space left on device" in result["msg"], f"step {number}"
+        result = run(host.arguments(NEW, NEW_LINKS), fail_for_want_of_space, step)
+        now = "old" if host.shows(OLD) else "new"
+        assert host.shows(OLD if now == "old" else NEW), f"step {step}"
+        assert host.links() == (OLD_LINKS if now == "old" else NEW_LINKS), f"step {step}"
+        if now == "old":
+            assert result["failed"], f"step {step}"
+        if result["failed"]:
+            assert "No space left on device" in result["msg"], f"step {step}"
+            assert f"Generation {host.store.current()} of {host.store.path} is live." in result["msg"], f"step {step}"
+        outcomes.add(now)
+        assert_converges(host)
+    assert outcomes == {"old", "new"}

@@ -441,6 +441,13 @@ def test_params_and_request_body_are_never_returned(wrap, serve, run_module):
     assert "SHOP_TOKEN" not in json.dumps(result["invocation"])
 
 
+def test_a_secret_at_the_cut_of_a_long_body_is_not_returned_in_part(serve, run_module):
+    address = serve(reply(stdout(b"Status: 200\n\n" + b"x" * 990 + b"correct-horse-battery-staple") + end()))
+    result = run_module("fcgi_probe", {"address": address, "mode": "request", "params": {"SHOP_TOKEN": "correct-horse-battery-staple"}})
+    assert result["probes"][0]["body"].startswith("x" * 990)
+    assert "correct" not in json.dumps(result)
+
+
 def test_short_and_public_params_do_not_garble_the_result(serve, run_module):
     address = serve(betray)
     result = run_module("fcgi_probe", {"address": address, "mode": "request", "params": {"HTTPS": "on", "SERVER_PORT": "500", "SOCKET": address}})

@@ -19,7 +19,7 @@ import tarfile
 import tempfile
 
 import pytest
-from ansible_collections.webops.fastcgi.plugins.action import fcgi_release as action
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.release_source import content_digest, describe, pack
 
 USER = "nobody"
 GROUP = grp.getgrgid(pwd.getpwnam(USER).pw_gid).gr_name
@@ -66,10 +66,10 @@ def run(run_module, tmp_path):
     def call(state, *releases, **how):
         if state == "current":
             return run_module("fcgi_release", {"state": state, "releases": list(releases)}, **how)
-        digests = [action.content_digest(action.describe(release["src"])) for release in releases]
+        digests = [content_digest(describe(release["src"])) for release in releases]
         archive = tmp_path / "releases.tar.gz"
         with archive.open("wb") as stream:
-            action.pack(dict(enumerate(release["src"] for release in releases)), stream)
+            pack(dict(enumerate(release["src"] for release in releases)), stream)
         return run_module("fcgi_release", {"state": state, "releases": list(releases), "_digests": digests, "_archive": str(archive)}, **how)
 
     return call
@@ -238,13 +238,13 @@ def make_foreign_link(link):
 
 
 @pytest.mark.parametrize("make", [make_directory, make_foreign_link])
-@pytest.mark.parametrize("state", ["placed", "current"])
-def test_a_current_that_is_not_ours_is_an_error_and_stays(make, state, host, run, source, release):
+def test_a_current_that_is_not_ours_is_an_error_and_stays(make, host, run, source, release):
     run("placed", release(source()))
     make(host / "shop" / "current")
     before = tree_state(host)
-    result = run(state, release(source()))
-    assert f"fcgi_apps[shop].release: {host}/shop/current" in result["msg"] and "move it out of the way" in result["msg"]
+    for state in ("placed", "current"):
+        message = run(state, release(source()))["msg"]
+        assert f"fcgi_apps[shop].release: {host}/shop/current" in message and "move it out of the way" in message
     assert tree_state(host) == before
 
 
@@ -327,8 +327,8 @@ def test_a_run_killed_while_pip_works_is_made_up_for_by_the_next_one(host, run, 
         os.setsid()
         run("placed", shop, env={"PIP_INDEX_URL": index, "PIP_EXTRA_INDEX_URL": ""})
         os._exit(0)
-    silent_index.accept()
-    os.killpg(killed, signal.SIGKILL)
+    with silent_index.accept()[0]:
+        os.killpg(killed, signal.SIGKILL)
     os.waitpid(killed, 0)
     directory = host / "shop" / "releases" / "1"
     assert (directory / "bin" / "shop").exists() and "not placed" in run("current", shop)["msg"]

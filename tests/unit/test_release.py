@@ -10,8 +10,8 @@ import subprocess
 import tarfile
 
 import pytest
-from ansible_collections.webops.fastcgi.plugins.action import fcgi_release as sources
 from ansible_collections.webops.fastcgi.plugins.module_utils import release as releases
+from ansible_collections.webops.fastcgi.plugins.plugin_utils import release_source as sources
 
 
 def digest(path):
@@ -227,5 +227,5 @@ def test_a_host_without_venv_says_which_package_to_install(monkeypatch, tmp_path
     python.chmod(0o755)
     monkeypatch.setattr(releases, "PYTHON_PATH", str(tmp_path))
     release = releases.releases_from([option(python_requirements="requirements.txt")])[0]
-    with pytest.raises(releases.ReleaseError, match="install python3-venv .Debian.*python3-pip .RHEL"):
+    with pytest.raises(releases.ReleaseError, match=r"install python3-venv \(Debian.*python3-pip \(RHEL"):
         releases.place([releases.Step(release, previous="", changed=True)], "not read")

@@ -1,0 +1,419 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host has for FastCGI apps, and what would keep them from starting. Reads only.
+
+Note that this module util is PRIVATE to the collection. It can have breaking changes at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import grp
+import http.client
+import ipaddress
+import os
+import pwd
+import re
+import shlex
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+
+# What init systems give to services; an interactive user's PATH would find more than they do.
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+UNIX_PATH_LIMIT = 107  # unix(7): 108 bytes with the terminating zero
+ANSWER_TIMEOUT = 5  # seconds
+TCP_LISTEN = "0A"  # the state, in /proc/net/tcp (include/net/tcp_states.h)
+SO_ACCEPTCON = 0x10000  # the flag of a listening socket, in /proc/net/unix (include/uapi/linux/net.h)
+
+
+def read(path):
+    """Return a file's text, '' where there is none to read."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def find(name):
+    """Return the absolute path of an executable in the services' PATH, or ''."""
+    return shutil.which(name, path=SYSTEM_PATH) or ""
+
+
+def output(command):
+    """Return what a command prints, on either stream."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return done.stdout.strip()
+
+
+# nginx and supervisord.
+
+
+def nginx_info(conf):
+    binary = find("nginx")
+    build = output([binary, "-V"]) if binary else ""
+    version = re.search(r"nginx version: \S+?/(\S+)", build)
+    configuration = read(conf)
+    user, group = nginx_account(configuration, build)
+    pid = nginx_pid(configuration, build)
+    return {
+        "installed": bool(binary),
+        "binary": binary,
+        "version": version.group(1) if version else "",
+        "user": user,
+        "group": group,
+        "pid": pid,
+        "running": pid > 0,
+    }
+
+
+def directive(configuration, name):
+    """Return the arguments of the first directive ``name`` of an nginx configuration, [] where it has none."""
+    found = re.search(r"(?:^|[;{}])\s*" + name + r"\s+([^;{}]+);", re.sub(r"(?m)(?:^|\s)#.*$", "", configuration))
+    return shlex.split(found.group(1)) if found else []
+
+
+def compiled_in(build, option):
+    found = re.search(rf"--{option}=(\S+)", build)
+    return found.group(1) if found else ""
+
+
+def nginx_account(configuration, build):
+    """Return (user, group) of nginx's workers; nginx takes the group of the user's name where only a user is given."""
+    arguments = directive(configuration, "user")
+    if arguments:
+        return arguments[0], arguments[-1]
+    if not build:
+        packaged = "www-data" if os.path.exists("/etc/debian_version") else "nginx"
+        return packaged, packaged
+    user = compiled_in(build, "user")
+    # nginx's own build (auto/unix): nobody, and nogroup where there is such a group.
+    fallback = user or ("nogroup" if group_exists("nogroup") else "nobody")
+    return user or "nobody", compiled_in(build, "group") or fallback
+
+
+def nginx_pid(configuration, build):
+    """Return the process ID of nginx's master, 0 where its pid file is missing or old."""
+    path = (directive(configuration, "pid") or [compiled_in(build, "pid-path")])[0]
+    pid = read(path).strip() if path else ""
+    return int(pid) if pid.isdigit() and process_name(pid) == "nginx" else 0
+
+
+def supervisord_info(conf, pid, running):
+    binary = find("supervisord")
+    return {
+        "installed": bool(binary),
+        "binary": binary,
+        "interpreter": interpreter(binary) if binary else "",
+        "version": output([binary, "--version"]) if binary else "",
+        "pid": pid,
+        "running": running,
+        "conf_exists": os.path.exists(conf),
+    }
+
+
+def first_lines(path):
+    """The first two lines of a file as bytes, without their ends."""
+    with open(path, "rb") as stream:
+        return [stream.readline(4096).rstrip(b"\n"), stream.readline(4096).rstrip(b"\n")]
+
+
+def interpreter(script):
+    """Return the path of the interpreter of a script, '' if it is none."""
+    first, second = (os.fsdecode(line) for line in first_lines(script))
+    if not first.startswith("#!"):
+        return ""
+    words = first[2:].split()
+    if words and os.path.basename(words[0]) == "env":
+        return find(words[-1])
+    if second.startswith("'''exec' "):
+        # How pip writes a first line that is too long for the kernel.
+        return shlex.split(second[len("'''exec' "):])[0]
+    return words[0] if words else ""
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP to a unix socket."""
+
+    def __init__(self, path):
+        super().__init__("localhost", timeout=ANSWER_TIMEOUT)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(ANSWER_TIMEOUT)
+        self.sock.connect(self.path)
+
+
+def answers(path):
+    """Whether an HTTP server answers at a unix socket; a refusal for lack of a password is an answer."""
+    connection = UnixConnection(path)
+    try:
+        connection.request("HEAD", "/")
+        connection.getresponse()
+        return True
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+# Processes and their sockets, by proc(5).
+
+
+def process_name(pid):
+    return read(f"/proc/{pid}/comm").strip()
+
+
+def parents():
+    """Return {pid: its parent's pid} of all processes."""
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        # "pid (name) state parent ...", and a name may contain anything.
+        fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+        if fields:
+            found[int(pid)] = int(fields[1])
+    return found
+
+
+def descendants(ancestor):
+    """Return the pids of a process and all its descendants; none for pid 0."""
+    if not ancestor:
+        return set()
+    family = {ancestor}
+    tree = parents()
+    found = True
+    while found:
+        found = {pid for pid, parent in tree.items() if parent in family} - family
+        family |= found
+    return family
+
+
+@functools.cache
+def socket_holders():
+    """Return {inode: pids of the processes that have this socket open}."""
+    holders = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            descriptors = os.listdir(f"/proc/{pid}/fd")
+        except OSError:
+            continue  # has ended, or is not ours to look into
+        for descriptor in descriptors:
+            try:
+                found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+            except OSError:
+                continue
+            if found:
+                holders.setdefault(int(found.group(1)), []).append(int(pid))
+    return holders
+
+
+@functools.cache
+def unix_listeners():
+    """Return a list of (path, inode) of all listening unix sockets."""
+    found = []
+    for line in read("/proc/net/unix").splitlines()[1:]:
+        fields = line.split(None, 7)
+        accepts_connections = int(fields[3], 16) & SO_ACCEPTCON
+        if len(fields) == 8 and accepts_connections:
+            found.append((fields[7], int(fields[6])))
+    return found
+
+
+@functools.cache
+def tcp_listeners():
+    """Return a list of (ip address, port, inode) of all listening TCP sockets."""
+    found = []
+    for line in (read("/proc/net/tcp") + read("/proc/net/tcp6")).splitlines():
+        fields = line.split()
+        if fields[3] == TCP_LISTEN:
+            address, port = fields[1].split(":")
+            found.append((kernel_address(address), int(port, 16), int(fields[9])))
+    return found
+
+
+def kernel_address(text):
+    """Return the ip address that the kernel prints as hexadecimal words in its own byte order."""
+    words = [int(text[start:start + 8], 16) for start in range(0, len(text), 8)]
+    address = ipaddress.ip_address(b"".join(word.to_bytes(4, sys.byteorder) for word in words))
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def supervisord_pid(path):
+    """Return the process ID that listens at supervisord's socket, 0 if none does."""
+    # supervisord binds PATH.PID and then gives it the name PATH, so the kernel knows it by the former.
+    name = re.compile(re.escape(path) + r"(\.\d+)?")
+    for found, inode in unix_listeners():
+        if name.fullmatch(found):
+            return min(socket_holders().get(inode, [0]))
+    return 0
+
+
+# Problems.
+
+
+def listen_problem(address, own):
+    """Return what keeps a supervisor whose processes are ``own`` from listening at an address, '' if nothing."""
+    kind, place = split_address(address)
+    if kind == "unix":
+        if len(os.fsencode(place)) > UNIX_PATH_LIMIT:
+            return f"is a path of {len(os.fsencode(place))} bytes, where a unix socket's can have {UNIX_PATH_LIMIT}: choose a shorter one"
+        if os.path.exists(place) and not stat.S_ISSOCK(os.stat(place).st_mode):
+            return "exists and is no socket: move it out of the way, or choose another path"
+        inodes = [inode for path, inode in unix_listeners() if path == place] if os.path.exists(place) else []
+    else:
+        try:
+            wanted = resolve(*place)
+        except socket.gaierror as error:
+            return f"cannot be resolved to an address ({error.strerror}): correct the host"
+        inodes = [inode for ip, port, inode in tcp_listeners() if port == place[1] and any(covers(ip, one) or covers(one, ip) for one in wanted)]
+    for inode in inodes:
+        holders = socket_holders().get(inode, [])
+        if not own.intersection(holders):
+            holder = f"{process_name(holders[0])} (pid {holders[0]})" if holders else "a process that is not visible here"
+            return f"is in use by {holder}: stop it, or choose another address"
+    return ""
+
+
+def split_address(address):
+    """Return ("unix", path) or ("tcp", (host, port)).
+
+    :raises ValueError: if it is neither.
+    """
+    if address.startswith("unix:"):
+        path = address[len("unix:"):]
+        return "unix", path[2:] if path.startswith("//") else path
+    host, _colon, port = (address[len("tcp://"):] if address.startswith("tcp://") else address).rpartition(":")
+    if not port.isdigit():
+        raise ValueError(f"{address!r} is neither unix:///PATH nor tcp://HOST:PORT")
+    return "tcp", (host.strip("[]"), int(port))
+
+
+def resolve(host, port):
+    """Return the set of ip addresses that a listener at host would bind."""
+    if host in ("", "*"):
+        return {ipaddress.ip_address("0.0.0.0")}
+    return {ipaddress.ip_address(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+
+
+def covers(wide, narrow):
+    """Whether a socket at ``wide`` takes what comes to ``narrow``; IPv6's wildcard takes what comes by IPv4 too."""
+    return wide == narrow or (wide.is_unspecified and wide.version >= narrow.version)
+
+
+def command_problem(command, user):
+    """Return what keeps ``user`` from executing ``command``, '' if nothing."""
+    path = command if "/" in command else find(command)
+    if not path:
+        return f"is not in the PATH of services ({SYSTEM_PATH}): install it, or give its absolute path"
+    if not os.path.exists(path):
+        return "does not exist: install it, or correct the path"
+    if not os.path.isfile(path):
+        return "is not a file"
+    with acting_as(user):
+        obstacle = next((place for place in places_to(path) if not os.access(place, os.X_OK, effective_ids=True)), "")
+    if obstacle:
+        status = os.stat(obstacle)
+        owner = f"mode {stat.S_IMODE(status.st_mode):04o}, uid {status.st_uid}, gid {status.st_gid}"
+        return f"is not executable for {user}" + (f" ({owner})" if obstacle == path else f", who cannot enter {obstacle} ({owner})")
+    return script_problem(path)
+
+
+def places_to(path):
+    """Return the directories on the way to a file, from the root on, and the file."""
+    parts = path.strip("/").split("/")
+    return ["/" + "/".join(parts[:count]) for count in range(len(parts) + 1)]
+
+
+@contextlib.contextmanager
+def acting_as(user):
+    """Let the kernel judge by that user's rights, if it exists and this process may: mode bits do not tell all where there are access control lists."""
+    account = lookup(pwd.getpwnam, user)
+    if not account or os.geteuid() != 0:
+        yield
+        return
+    group, groups = os.getegid(), os.getgroups()
+    os.setgroups(os.getgrouplist(user, account.pw_gid))
+    os.setegid(account.pw_gid)
+    os.seteuid(account.pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
+def script_problem(path):
+    """Return what is wrong with a script's first line, '' if nothing: the kernel then says that the script does not exist."""
+    first = first_lines(path)[0]
+    if not first.startswith(b"#!"):
+        return ""
+    if first.endswith(b"\r"):
+        return "has the line ends of Windows, with which its first line names no interpreter: convert it"
+    found = os.fsdecode(first[2:]).split()
+    if found and not os.path.exists(found[0]):
+        return f"needs the interpreter {found[0]}, which does not exist"
+    return ""
+
+
+# Accounts.
+
+
+def lookup(function, name):
+    """Return function(name), None for a KeyError."""
+    try:
+        return function(name)
+    except KeyError:
+        return None
+
+
+def group_exists(name):
+    return lookup(grp.getgrnam, name) is not None
+
+
+def users_found(names):
+    accounts = {name: lookup(pwd.getpwnam, name) for name in names}
+    return {
+        name: {"uid": account.pw_uid, "gid": account.pw_gid, "home": account.pw_dir, "shell": account.pw_shell}
+        for name, account in accounts.items()
+        if account
+    }
+
+
+def problems(params, own):
+    """Return the sentences about commands and addresses; ``own`` are the pids of the supervisor and its programs."""
+    found = []
+    for item in params["commands"]:
+        problem = "" if item["pending"] else command_problem(item["command"], item["user"])
+        if problem:
+            found.append(f"fcgi_apps[{item['app']}]: command {item['command']} {problem}")
+    for item in params["listens"]:
+        problem = listen_problem(item["address"], own)
+        if problem:
+            found.append(f"fcgi_apps[{item['app']}]: {item['address']} {problem}")
+    return found
+
+
+def host_info(params):
+    kind, rpc_socket = split_address(params["url"])
+    if kind != "unix":
+        raise ValueError(f"url {params['url']!r} is not unix:///PATH: give supervisord a unix socket")
+    pid = supervisord_pid(rpc_socket)
+    users = users_found(params["users"])
+    return {
+        "nginx": nginx_info(params["nginx_conf"]),
+        "supervisord": supervisord_info(params["supervisord_conf"], pid, answers(rpc_socket)),
+        "service_manager": "systemd" if os.path.isdir("/run/systemd/system") else "sysvinit",
+        "selinux": "enabled" if os.path.exists("/sys/fs/selinux/enforce") else "disabled",
+        "users": users,
+        "users_missing": [name for name in params["users"] if name not in users],
+        "groups_missing": [name for name in params["groups"] if not group_exists(name)],
+        "paths_executable": {path: os.path.isfile(path) and os.access(path, os.X_OK) for path in params["paths_executable"]},
+        "problems": problems(params, descendants(pid)),
+    }

@@ -1,0 +1,151 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A real supervisord of a test's own, and a generation that declares programs to fcgi_program."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+import xmlrpc.client
+
+from supervisor.xmlrpc import SupervisorTransport
+
+OWN = pathlib.Path(sys.executable).with_name("supervisord")
+DEBIANS = pathlib.Path("/usr/bin/supervisord")
+SLEEP = "/bin/sleep 600"
+
+_CONFIGURATION = """
+[supervisord]
+logfile=%(here)s/supervisord.log
+pidfile=%(here)s/supervisord.pid
+childlogdir=%(here)s
+[unix_http_server]
+file=%(here)s/rpc
+{login}
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+[include]
+files=%(here)s/conf.d/*.conf
+"""
+
+
+def wait_for(condition, what, seconds=15):
+    """Wait until condition() is true, and return it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"waited {seconds} s in vain for {what}")
+
+
+class Supervisord:
+    """supervisord below a directory: sections, life and death, and what it says itself, asked by supervisor's own client."""
+
+    def __init__(self, directory, executable=OWN, username=None, password=None):
+        self.directory = directory
+        self.executable = executable
+        self.url = f"unix://{directory}/rpc"
+        self.declared = directory / "set"
+        self._login = username, password
+        login = f"username={username}\npassword={password}" if username else ""
+        (directory / "conf.d").mkdir()
+        (directory / "supervisord.conf").write_text(_CONFIGURATION.format(login=login))
+        self._process = None
+
+    @property
+    def rpc(self):
+        """Supervisor's own client, on a connection of its own: its transport does not survive a refused one."""
+        return xmlrpc.client.ServerProxy("http://localhost", SupervisorTransport(*self._login, self.url)).supervisor
+
+    def section(self, name, header="program", **keys):
+        """Write (or replace) a section; by default a program that sleeps and counts as running at once."""
+        keys = {"command": SLEEP, "startsecs": 0, "autorestart": "true", "stdout_logfile": f"%(here)s/{name}.log", "redirect_stderr": "true", **keys}
+        if header == "group":
+            keys = {"programs": keys["programs"]}
+        lines = [f"[{header}:{name}]", *(f"{key}={value}" for key, value in keys.items())]
+        (self.directory / "conf.d" / f"{name}.conf").write_text("\n".join(lines) + "\n")
+
+    def fcgi_section(self, name, **keys):
+        keys = {"socket": self.socket(name), **keys}
+        self.section(name, header="fcgi-program", **keys)
+
+    def pool(self, name, size, **keys):
+        self.fcgi_section(name, numprocs=size, process_name="%(program_name)s_%(process_num)02d", **keys)
+
+    def socket(self, name):
+        return f"unix://{self.directory}/{name}.sock"
+
+    def no_section(self, name):
+        (self.directory / "conf.d" / f"{name}.conf").unlink()
+
+    def declare(self, *programs):
+        """Make a new live generation that declares these programs (names, or dicts of what differs from the usual)."""
+        generations = self.declared / "generations"
+        generation = f"{len(list(generations.glob('*'))) + 1:06}"
+        (generations / generation).mkdir(parents=True)
+        metadata = {"programs": [self._declaration(program) for program in programs]}
+        manifest = {"version": 1, "digest": generation, "files": [], "directories": [], "links": [], "metadata": metadata}
+        (generations / generation / ".manifest.json").write_text(json.dumps(manifest))
+        (self.declared / "new").symlink_to(f"generations/{generation}")
+        (self.declared / "new").rename(self.declared / "current")
+        return generation
+
+    def _declaration(self, program):
+        given = {"name": program} if isinstance(program, str) else program
+        usual = {
+            "app": given["name"], "kind": "fcgi", "groups": [], "socket": self.socket(given["name"]), "listen": [], "user": "root",
+            "autostart": True, "startsecs": 0, "reload_signal": None,
+        }  # fmt: skip
+        return {**usual, **given}
+
+    def applied(self):
+        with contextlib.suppress(FileNotFoundError):
+            return (self.declared / "applied").read_text().strip()
+
+    def start(self):
+        command = [str(self.executable), "-n", "-c", str(self.directory / "supervisord.conf")]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(self._answers, "supervisord to answer")
+        return self
+
+    def _answers(self):
+        with contextlib.suppress(OSError):
+            return self.rpc.getState()
+        assert self._process.poll() is None, "supervisord ended instead of answering"
+        return False
+
+    def stop(self):
+        """End supervisord and its programs; not politely, since programs of tests take their time."""
+        if self._process is None:
+            return
+        children = pathlib.Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        self._process.kill()
+        self._process.wait()
+        for child in children:  # each leads a process group
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(int(child), signal.SIGKILL)
+
+    def processes(self, program=None):
+        """Supervisord's own words about the processes of a program (or all), by process name."""
+        return {info["name"]: info for info in self.rpc.getAllProcessInfo() if program in (None, info["group"])}
+
+    def pids(self, *programs):
+        return {name: info["pid"] for name, info in self.processes().items() if not programs or info["group"] in programs}
+
+    def wait_for_log(self, name, words):
+        log = self.directory / f"{name}.log"
+        wait_for(lambda: log.exists() and words in log.read_text(), f"{words!r} in {log}")
+
+    def states(self, program):
+        return [info["statename"] for name, info in sorted(self.processes(program).items())]
+
+    def wait_for_states(self, program, *states):
+        wait_for(lambda: self.states(program) == list(states), f"{program} to be {states}")

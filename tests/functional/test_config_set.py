@@ -1,0 +1,497 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""config_set on this machine: the module in a process of its own, and the whole way through ansible-playbook."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import json
+import os
+import pathlib
+import select
+import stat
+import subprocess
+import sys
+import tarfile
+import time
+from io import BytesIO
+
+import pytest
+from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationStore
+
+
+class ConfigSet:
+    """One set, installed by the module from an archive such as the action plugin sends."""
+
+    def __init__(self, root, run_module):
+        self.root = root
+        self.path = root / "set"
+        self.current = self.path / "current"
+        self.store = GenerationStore(str(self.path))
+        self._run_module = run_module
+
+    def __call__(self, files=None, check=False, diff=False, **arguments):
+        """Run the module. files: content by path, or a dict with content and options."""
+        arguments = {"path": str(self.path), **arguments}
+        if files is not None:
+            items = [{"path": path, **(options if isinstance(options, dict) else {"content": options})} for path, options in files.items()]
+            arguments["_archive"] = self._archive([item.pop("content") for item in items])
+            arguments["files"] = items
+        return self._run_module("config_set", arguments, check=check, diff=diff)
+
+    def _archive(self, contents):
+        path = self.root / "archive.tar"
+        with tarfile.open(path, "w") as archive:
+            for number, content in enumerate(contents):
+                member = tarfile.TarInfo(str(number))
+                member.size = len(content.encode())
+                archive.addfile(member, BytesIO(content.encode()))
+        return str(path)
+
+    def link(self, name="site.conf", target="a.conf"):
+        return [{"path": str(self.root / name), "target": target}]
+
+    def untouched(self, text="1"):
+        """Whether the live set is still the one that is first installed, and nothing half done lies about."""
+        return (self.current / "a.conf").read_text() == text and os.listdir(self.path / "generations") == ["000001"]
+
+
+@pytest.fixture
+def config_set(tmp_path, run_module):
+    return ConfigSet(tmp_path, run_module)
+
+
+@pytest.fixture
+def installed(config_set):
+    """A set that is live already."""
+    assert config_set({"a.conf": "1"})["changed"]
+    return config_set
+
+
+class TestInstallation:
+    def test_what_is_declared_is_live_with_its_owners_and_modes(self, config_set):
+        files = {"a.conf": "1", "auth/shop": {"content": "x", "mode": "0640", "owner": "nobody", "group": "www-data", "secret": True}}
+        result = config_set(files, links=config_set.link(), directories=[{"path": "empty", "mode": "0700"}])
+        assert (result["generation"], result["previous"], result["applied"], result["pending"]) == ("000001", None, None, True)
+        assert (config_set.root / "site.conf").read_text() == "1"
+        status = (config_set.current / "auth/shop").stat()
+        assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o640, grp.getgrnam("www-data").gr_gid)
+        assert stat.S_IMODE((config_set.current / "empty").stat().st_mode) == 0o700
+
+    def test_the_same_again_changes_nothing(self, installed):
+        result = installed({"a.conf": "1"})
+        assert (result["changed"], result["generation"], result["msg"]) == (False, "000001", "generation 000001 is live already")
+
+    def test_what_is_no_longer_declared_is_gone_with_its_link(self, config_set):
+        config_set({"a.conf": "1", "b.conf": "2"}, links=config_set.link())
+        config_set({"b.conf": "2"})
+        assert os.listdir(config_set.current) == [".manifest.json", "b.conf"] or sorted(os.listdir(config_set.current)) == [".manifest.json", "b.conf"]
+        assert not os.path.lexists(config_set.root / "site.conf")
+
+    @pytest.mark.parametrize(
+        "meddle",
+        [
+            lambda live: (live / "a.conf").write_text("edited"),
+            lambda live: (live / "a.conf").chmod(0o600),
+            lambda live: os.chown(live / "a.conf", 65534, 65534),
+            lambda live: (live / "a.conf").unlink(),
+            lambda live: (live / "a.conf~").write_text("backup"),
+            lambda live: (live / ".manifest.json").write_text("{"),
+        ],
+        ids=["edited", "mode", "owner", "removed", "added", "manifest"],
+    )
+    def test_a_change_by_hand_is_replaced_by_a_new_generation(self, installed, meddle):
+        meddle(installed.current)
+        result = installed({"a.conf": "1"})
+        assert (result["changed"], result["generation"]) == (True, "000002")
+        assert sorted(os.listdir(installed.current)) == [".manifest.json", "a.conf"]
+        assert not installed({"a.conf": "1"})["changed"]
+
+    def test_a_change_by_hand_is_reported(self, installed):
+        (installed.current / "a.conf").write_text("edited")
+        result = installed({"a.conf": "1"}, diff=True)
+        assert "generation 000001 had been changed by hand: a.conf" in result["msg"]
+        assert [(part["before"], part["after"]) for part in result["diff"]] == [("edited\n", "1\n")]
+
+    def test_a_link_that_somebody_removed_comes_back_as_a_new_generation(self, config_set):
+        config_set({"a.conf": "1"}, links=config_set.link())
+        (config_set.root / "site.conf").unlink()
+        result = config_set({"a.conf": "1"}, links=config_set.link())
+        assert (result["generation"], (config_set.root / "site.conf").read_text()) == ("000002", "1")
+
+    def test_old_generations_are_removed(self, config_set):
+        for number in range(1, 6):
+            config_set.store.mark_applied(config_set({"a.conf": str(number)}, keep=2)["generation"]) if config_set.path.exists() else config_set({"a.conf": "0"})
+        assert len(config_set.store.generations()) <= 3
+
+    def test_pending_ends_when_the_generation_is_applied(self, installed):
+        installed.store.mark_applied("000001")
+        result = installed({"a.conf": "1"})
+        assert (result["applied"], result["pending"]) == ("000001", False)
+
+
+class TestCheckMode:
+    def test_a_virgin_host_is_predicted_and_left_virgin(self, config_set):
+        files = {"a.conf": {"content": "1", "owner": "made-by-this-play"}}
+        links = [{"path": "/not-installed-yet/conf.d/site.conf", "target": "a.conf"}]
+        result = config_set(files, check=True, links=links, validate={"command": ["not-installed-yet"], "tree": "/not-installed-yet"})
+        assert (result["changed"], result["generation"], result["pending"]) == (True, "000001", True)
+        assert not config_set.path.exists()
+        warnings = "\n".join(str(warning) for warning in result["warnings"])
+        assert "not validated: there is no program not-installed-yet" in warnings
+        assert 'there is no user "made-by-this-play"' in warnings
+
+    def test_validation_takes_place(self, installed):
+        result = installed({"a.conf": "2"}, check=True, validate={"command": ["grep", "-q", "1", "{staged}/a.conf"]})
+        assert result["failed"]
+        assert installed.untouched()
+
+    def test_a_live_set_is_left_as_it_is(self, installed):
+        before = sorted(str(path) for path in installed.path.rglob("*"))
+        assert installed({"a.conf": "2"}, check=True)["generation"] == "000002"
+        assert installed(state="absent", check=True)["changed"]
+        assert sorted(str(path) for path in installed.path.rglob("*")) == before
+
+
+class TestDiff:
+    def test_one_list_shows_files_modes_links_and_metadata(self, config_set):
+        config_set({"a.conf": "1", "gone": "x", "mode": "m"})
+        files = {"a.conf": "2", "new": "y", "mode": {"content": "m", "mode": "0600"}}
+        result = config_set(files, diff=True, links=config_set.link(), metadata={"programs": ["shop"]})
+        parts = {part["after_header"].replace(f"{config_set.current}/", ""): (part["before"], part["after"]) for part in result["diff"]}
+        attributes = "file, mode {}, owner root, group root\n"
+        assert parts == {
+            "a.conf": ("1\n", "2\n"),
+            "gone": (attributes.format("0644") + "x\n", ""),
+            "mode": (attributes.format("0644") + "m\n", attributes.format("0600") + "m\n"),
+            "new": ("", attributes.format("0644") + "y\n"),
+            "links": ("", f"{config_set.root}/site.conf -> {config_set.current}/a.conf\n"),
+            "metadata": ("", '{\n "programs": [\n  "shop"\n ]\n}\n'),
+        }
+
+    def test_a_mask_that_was_taken_away_still_masks_the_old_value(self, config_set):
+        config_set({"a.conf": {"content": "pw=hunter2\n", "mask": ["^(pw=)"]}})
+        result = config_set({"a.conf": "no password\n"}, diff=True)
+        assert "hunter2" not in json.dumps(result)
+        assert result["diff"][0]["before"] == "pw=********\n"
+
+    def test_an_editor_backup_of_a_secret_is_not_shown(self, installed):
+        (installed.current / "a.conf~").write_text("hunter2")
+        assert "hunter2" not in json.dumps(installed({"a.conf": "1"}, diff=True))
+
+
+class TestObstacles:
+    def test_a_foreign_file_where_a_link_belongs_is_left_alone(self, installed):
+        (installed.root / "site.conf").write_text("foreign")
+        result = installed({"a.conf": "2"}, links=installed.link())
+        assert f"{installed.root}/site.conf: the link of {installed.path} belongs here, but a file" in result["msg"]
+        assert (installed.root / "site.conf").read_text() == "foreign"
+        assert installed.untouched()
+
+    def test_a_foreign_symbolic_link_is_left_alone(self, installed):
+        (installed.root / "site.conf").symlink_to("/etc/hostname")
+        result = installed({"a.conf": "2"}, links=installed.link())
+        assert "a symbolic link to /etc/hostname that is not ours" in result["msg"]
+        assert installed.untouched()
+
+    def test_a_directory_for_a_link_that_is_missing_is_named(self, installed):
+        result = installed({"a.conf": "2"}, links=[{"path": "/no/such/directory/x", "target": "a.conf"}])
+        assert "no directory for /no/such/directory/x" in result["msg"]
+        assert installed.untouched()
+
+    @pytest.mark.parametrize("make", [lambda path: path.write_text(""), lambda path: path.symlink_to("/tmp")], ids=["file", "symlink"])
+    def test_a_path_that_is_no_directory_is_refused(self, config_set, make):
+        make(config_set.path)
+        result = config_set({"a.conf": "1"})
+        assert f"{config_set.path} is not a directory of its own" in result["msg"]
+
+    @pytest.mark.parametrize(("option", "words"), [("owner", 'no user "nonesuch"'), ("group", 'no group "nonesuch"')])
+    def test_an_unknown_owner_is_named_before_anything_is_touched(self, config_set, option, words):
+        result = config_set({"a.conf": {"content": "1", option: "nonesuch"}})
+        assert words in result["msg"]
+        assert not config_set.path.exists()
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            ({"path": "relative"}, 'path: "relative" has to be an absolute path'),
+            ({"path": "/"}, 'path: "/" has to be'),
+            ({"keep": 0}, "keep: 0 is not"),
+            ({"validate": {"command": ["true"], "substitute": [{"pattern": "(", "replacement": ""}]}}, "validate: ( is not a regular expression"),
+            ({"validate": {"command": ["no-such-validator"]}}, "validate: there is no program no-such-validator on this host"),
+        ],
+    )
+    def test_bad_options_are_named(self, installed, arguments, words):
+        assert words in installed({"a.conf": "2"}, **arguments)["msg"]
+        assert installed.untouched()
+
+    def test_the_module_without_its_action_plugin_says_so(self, config_set):
+        assert "through its action plugin" in config_set(state="present")["msg"]
+
+    def test_a_full_disk_leaves_the_old_set_live(self, installed):
+        big = {"a.conf": "2", "big": "x" * 200_000}
+        with filesystem(installed.path, "size=64k"):
+            assert installed({"a.conf": "1"})["changed"]
+            result = installed(big)
+            assert "No space left on device. Generation 000001" in result["msg"]
+            assert installed.untouched()
+            assert installed({"a.conf": "2"})["changed"]
+
+    def test_a_read_only_directory_leaves_the_old_set_live(self, installed):
+        with filesystem(installed.path, "size=64k"):
+            installed({"a.conf": "1"})
+            subprocess.run(["mount", "-o", "remount,ro", installed.path], check=True)
+            result = installed({"a.conf": "2"})
+            assert "Read-only file system. Generation 000001" in result["msg"]
+            assert installed.untouched()
+
+
+@contextlib.contextmanager
+def filesystem(path, options):
+    """A small file system of its own at path."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+class TestStates:
+    def test_previous_turns_the_links_back_too(self, installed):
+        installed.store.mark_applied("000001")
+        installed({"b.conf": "2"}, links=installed.link(target="b.conf"))
+        result = installed(state="previous")
+        assert (result["changed"], result["generation"], result["previous"], result["pending"]) == (True, "000001", "000002", False)
+        assert (installed.current / "a.conf").read_text() == "1"
+        assert not os.path.lexists(installed.root / "site.conf")
+
+    def test_previous_is_validated_where_asked(self, installed):
+        installed({"a.conf": "2"})
+        result = installed(state="previous", validate={"command": ["grep", "-q", "2", "{staged}/a.conf"]})
+        assert result["failed"]
+        assert (installed.current / "a.conf").read_text() == "2"
+
+    def test_previous_without_a_generation_before_is_an_error(self, config_set):
+        assert "no live generation" in config_set(state="previous")["msg"]
+        assert not config_set.path.exists()
+
+    def test_absent_removes_everything_that_is_ours(self, config_set):
+        config_set({"a.conf": "1"}, links=config_set.link())
+        config_set.store.mark_applied("000001")
+        assert config_set(state="absent")["changed"]
+        assert sorted(os.listdir(config_set.root)) == ["archive.tar"]
+        assert not config_set(state="absent")["changed"]
+
+    def test_absent_leaves_what_is_not_ours(self, installed):
+        (installed.path / "notes").write_text("foreign")
+        installed(state="absent")
+        assert os.listdir(installed.path) == ["notes"]
+        assert not installed(state="absent")["changed"]
+
+
+class TestValidation:
+    def test_its_outcome_is_returned_and_speaks_of_the_real_place(self, config_set):
+        result = config_set({"a.conf": "1"}, validate={"command": ["sh", "-c", "echo $WHO; ls $0", "{staged}/a.conf"], "environment": {"WHO": "me"}})
+        assert result["validation"]["rc"] == 0
+        assert result["validation"]["stdout"] == f"me\n{config_set.current}/a.conf\n"
+
+    def test_a_refusal_is_told_in_the_words_of_the_program(self, installed):
+        result = installed({"a.conf": "2"}, validate={"command": ["sh", "-c", "echo bad word in $0 >&2; exit 3", "{staged}/a.conf"]})
+        assert f"sh refuses the configuration (rc 3): bad word in {installed.current}/a.conf" in result["msg"]
+        assert "Generation 000001" in result["msg"]
+        assert result["validation"]["rc"] == 3
+        assert installed.untouched()
+
+    def test_forbidden_output_is_a_failure_although_the_program_is_content(self, installed):
+        validate = {"command": ["echo", "[warn] conflicting server name"], "forbid": r"conflicting server name"}
+        result = installed({"a.conf": "2"}, validate=validate)
+        assert "forbidden" in result["msg"]
+        assert installed.untouched()
+
+    def test_secrets_in_the_output_are_masked(self, installed):
+        files = {"a.conf": {"content": "pw=hunter2\n", "mask": ["^(pw=)"]}, "auth": {"content": "hunter3\n", "secret": True}}
+        result = installed(files, diff=True, validate={"command": ["sh", "-c", "cat $0/*; cat $0/* >&2; exit 1", "{staged}"]})
+        assert result["failed"]
+        assert "********" in result["msg"]
+        assert "hunter" not in json.dumps(result)
+
+    def test_a_validator_that_hangs_is_killed_with_its_children(self, installed):
+        fifo = installed.root / "fifo"
+        os.mkfifo(fifo)
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            command = ["sh", "-c", "exec 3>$0; echo so far >&2; sleep 300 & wait", str(fifo)]
+            result = installed({"a.conf": "2"}, validate={"command": command, "timeout": 0.5})
+            ready, _writable, _exceptional = select.select([reader], [], [], 5)
+            assert ready
+            assert os.read(reader, 1) == b"", "a process that holds the pipe still lives"
+        finally:
+            os.close(reader)
+        assert "did not answer within 0.5 s and was killed; until then: so far" in result["msg"]
+        assert result["validation"]["rc"] is None
+        assert installed.untouched()
+
+    def test_no_copy_outlives_the_run(self, installed, monkeypatch):
+        temporary = installed.root / "tmp"
+        temporary.mkdir()
+        monkeypatch.setenv("TMPDIR", str(temporary))
+        installed({"a.conf": "2"}, validate={"command": ["false"]})
+        installed({"a.conf": "2"}, check=True, validate={"command": ["true"]})
+        assert os.listdir(temporary) == []
+
+
+class TestNginx:
+    """nginx's own test follows absolute includes into the live tree; ours does not."""
+
+    @pytest.fixture
+    def tree(self, tmp_path):
+        confd = tmp_path / "etc/nginx/conf.d"
+        confd.mkdir(parents=True)
+        main = f"user root;\npid {tmp_path}/live.pid;\nerror_log stderr;\nevents {{}}\nhttp {{ access_log off; include {confd}/*.conf; }}\n"
+        (confd.parent / "nginx.conf").write_text(main)
+        return confd.parent
+
+    def install(self, config_set, tree, snippet):
+        return config_set(
+            {"nginx.conf": f"include {config_set.current}/locations/*.conf;\n", "locations/shop.conf": snippet},
+            links=[{"path": str(tree / "conf.d/fcgi.conf"), "target": "nginx.conf"}],
+            validate={
+                "command": ["nginx", "-t", "-q", "-c", "{tree}/nginx.conf"],
+                "tree": str(tree),
+                "substitute": [{"pattern": r"^pid\s+[^;]+;", "replacement": "pid {tree}/nginx.pid;"}],
+            },
+        )
+
+    def test_a_good_snippet_passes_and_the_live_pid_file_is_not_touched(self, config_set, tree):
+        result = self.install(config_set, tree, "map $host $shop { default 1; }\n")
+        assert not result.get("failed"), result["msg"]
+        assert not (config_set.root / "live.pid").exists()
+
+    def test_a_broken_snippet_that_only_absolute_includes_reach_is_found(self, config_set, tree):
+        self.install(config_set, tree, "map $host $shop { default 1; }\n")
+        result = self.install(config_set, tree, "broken_directive on;\n")
+        assert f'unknown directive "broken_directive" in {config_set.current}/locations/shop.conf:1' in result["msg"]
+        assert "default 1" in (config_set.current / "locations/shop.conf").read_text()
+
+    def test_a_broken_snippet_that_is_live_does_not_stop_its_repair(self, config_set, tree):
+        self.install(config_set, tree, "map $host $shop { default 1; }\n")
+        (config_set.current / "locations/shop.conf").write_text("broken_directive on;\n")
+        assert self.install(config_set, tree, "map $host $shop { default 2; }\n")["generation"] == "000002"
+
+
+class Playbook:
+    """A play of config_set tasks against this machine, by ansible-playbook."""
+
+    def __init__(self, root, collections_path):
+        self.root = root
+        self.environment = {
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(collections_path),
+            "ANSIBLE_LOCAL_TEMP": str(root / "local"),
+            "ANSIBLE_REMOTE_TEMP": str(root / "remote"),
+            "ANSIBLE_NOCOLOR": "1",
+        }
+
+    def run(self, *tasks, options=(), variables=None):
+        """Run the tasks; returns the finished process. Each task is the arguments of one config_set."""
+        play = {
+            "hosts": "localhost",
+            "gather_facts": False,
+            "vars": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **(variables or {})},
+            "tasks": [{"webops.fastcgi.config_set": {"path": str(self.root / "set"), **task}} for task in tasks],
+        }
+        (self.root / "play.yml").write_text(json.dumps([play]))
+        command = [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", *options, str(self.root / "play.yml")]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture
+def playbook(tmp_path, collections_path):
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "files").mkdir()
+    return Playbook(tmp_path, collections_path)
+
+
+class TestPlaybook:
+    def test_templates_files_and_text_are_rendered_on_the_controller(self, playbook):
+        (playbook.root / "templates/site.conf.j2").write_text(
+            "# {{ ansible_managed }}\n{% include 'part.j2' %}\n{% for name in names %}\nserver {{ name }} \\d;\n{% endfor %}\n{{ greeting }}\n"
+        )
+        (playbook.root / "templates/part.j2").write_text("part for {{ names | length }}")
+        (playbook.root / "files/raw").write_bytes(b"\xff{{ raw }}\n")
+        task = {
+            "files": [
+                {"path": "one.conf", "template": "site.conf.j2", "vars": {"names": ["a", "b"]}},
+                {"path": "two.conf", "template": "site.conf.j2", "vars": {"names": ["c"]}, "mode": "0600"},
+                {"path": "raw", "src": "raw"},
+                {"path": "json", "content": "{{ {'a': 1} | to_json }} \n"},
+            ]
+        }
+        done = playbook.run(task, task, variables={"greeting": "{{ 'hel' ~ 'lo' }}"})
+        assert "ok=2    changed=1" in done.stdout, done.stdout + done.stderr
+        assert "DEPRECATION" not in done.stdout + done.stderr
+        live = playbook.root / "set/current"
+        assert (live / "one.conf").read_text() == "# Ansible managed\npart for 2\nserver a \\d;\nserver b \\d;\nhello\n"
+        assert (live / "two.conf").read_text() == "# Ansible managed\npart for 1\nserver c \\d;\nhello\n"
+        assert (live / "raw").read_bytes() == b"\xff{{ raw }}\n"
+        assert (live / "json").read_text() == '{"a": 1} \n'
+
+    def test_a_hundred_files_of_one_template_take_little_longer_than_one(self, playbook):
+        (playbook.root / "templates/x.j2").write_text("{{ number }}\n")
+
+        def seconds(count):
+            started = time.monotonic()
+            files = [{"path": str(number), "template": "x.j2", "vars": {"number": number}} for number in range(count)]
+            assert "failed=0" in playbook.run({"files": files}).stdout
+            return time.monotonic() - started
+
+        assert seconds(200) < 2 * seconds(1)
+
+    @pytest.mark.parametrize(
+        ("item", "words"),
+        [
+            ({"path": "a"}, "files[a]: needs exactly one of content, src, template; it has none"),
+            ({"path": "a", "content": "x", "src": "y"}, "it has content and src"),
+            ({"content": "x"}, "files[0]: has to be a dictionary with a path"),
+            ({"path": "a", "template": "nonesuch.j2"}, "files[a]: "),
+            ({"path": "a", "content": 5}, "files[a].content: has to be text"),
+        ],
+    )
+    def test_a_file_that_cannot_be_rendered_is_named(self, playbook, item, words):
+        done = playbook.run({"files": [item]})
+        assert words in done.stdout + done.stderr
+        assert done.returncode == 2
+
+    def test_secrets_are_seen_nowhere(self, playbook):
+        """Neither in the most verbose output, nor in the syslog of the host, nor in what is left in temporary directories."""
+        spies = playbook.root / "spies"
+        spies.mkdir()
+        (spies / "sitecustomize.py").write_text(
+            "import os, sys, syslog\n"
+            "sys.modules['systemd'] = None\n"  # the journal would be preferred
+            "syslog.syslog = lambda *words: print(*words, file=open(os.environ['SPY_LOG'], 'a'))\n"
+        )
+        playbook.environment.update(PYTHONPATH=str(spies), SPY_LOG=str(spies / "syslog"), ANSIBLE_KEEP_REMOTE_FILES="0")
+        (playbook.root / "templates/ini.j2").write_text("[x]\n  DB={{ password }}\n")
+        files = [
+            {"path": "auth", "content": "{{ password }}", "secret": True, "mode": "0600"},
+            {"path": "ini", "template": "ini.j2", "mode": "0600", "mask": [r"^(\s+\w+=).*$"]},
+        ]
+        refused = {"files": files, "validate": {"command": ["sh", "-c", "cat $0/* >&2; false", "{staged}"]}}
+        unusable = {"files": [*files, {"path": "/absolute", "content": "{{ password }}"}]}
+        unrendered = {"files": [*files, {"path": "b", "content": "{{ password | no_such_filter }}"}]}
+        outputs = ""
+        secret = playbook.root / "secret.json"
+        for number, task in enumerate(({"files": files}, {"files": files}, {"state": "absent"}, refused, unusable, unrendered)):
+            secret.write_text(json.dumps({"password": f"hunter-{number % 2}"}))
+            done = playbook.run(task, options=["-vvvvv", "--diff", "-e", f"@{secret}"])
+            outputs += done.stdout + done.stderr
+            assert done.returncode == (0 if number < 3 else 2), done.stdout + done.stderr
+        assert "hunter" not in outputs
+        syslog = (spies / "syslog").read_text()
+        assert "Invoked with path=" in syslog
+        assert "hunter" not in syslog
+        left = [path for directory in ("local", "remote") for path in (playbook.root / directory).rglob("*") if path.is_file()]
+        assert left == []

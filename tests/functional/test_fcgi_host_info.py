@@ -1,0 +1,315 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""fcgi_host_info against real listeners, a real supervisord and a real nginx."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pathlib
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+
+import pytest
+from ansible_collections.webops.fastcgi.plugins.module_utils import host
+
+USER = "nobody"
+
+
+@pytest.fixture
+def directory():
+    """A directory that every user can reach (pytest's own is the tester's alone), with a short path for sockets."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="fcgi-info-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def look(run_module, directory):
+    """Run the module; nothing of this machine's own supervisord and nginx gets in."""
+
+    def call(**args):
+        own = {"url": f"unix://{directory}/supervisor.sock", "nginx_conf": str(directory / "nginx.conf"), "supervisord_conf": str(directory / "none.conf")}
+        result = run_module("fcgi_host_info", {**own, **args})
+        assert result.get("changed") is False, result
+        return result
+
+    return call
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+LISTENER = """
+import socket, sys
+family, address = sys.argv[1:]
+listener = socket.socket(getattr(socket, family))
+listener.bind(address if family == "AF_UNIX" else (address, 0))
+listener.listen()
+print("listening" if family == "AF_UNIX" else listener.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def listener(family, address):
+    """A process that listens, until the block ends; gives (process, the port or 'listening')."""
+    with subprocess.Popen([sys.executable, "-c", LISTENER, family, str(address)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process, process.stdout.readline().strip()
+        process.stdin.close()
+
+
+@contextmanager
+def supervisord(directory, configuration, running):
+    """A supervisord whose programs in ``running`` run, until the block ends."""
+    (directory / "supervisord.conf").write_text(f"""
+[unix_http_server]
+file={directory}/supervisor.sock
+username=somebody
+password=something
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+[supervisord]
+pidfile={directory}/supervisord.pid
+logfile={directory}/supervisord.log
+nodaemon=true
+{configuration}""")
+    binary = pathlib.Path(sys.executable).with_name("supervisord")
+    with subprocess.Popen([binary, "-c", directory / "supervisord.conf"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        waiting = set(running)
+        try:
+            while waiting:
+                line = process.stdout.readline()
+                assert line, f"supervisord ended with {process.wait()}"
+                waiting -= {name for name in waiting if f"success: {name} entered RUNNING" in line}
+            yield process
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+# Addresses.
+
+
+def test_a_port_that_a_foreign_process_listens_on_is_a_problem_that_names_it(look):
+    with listener("AF_INET", "127.0.0.1") as (process, port):
+        result = look(listens=[{"app": "shop", "address": f"tcp://127.0.0.1:{port}"}, {"app": "blog", "address": f"127.0.0.2:{port}"}])
+        name = pathlib.Path(f"/proc/{process.pid}/comm").read_text().strip()
+    assert result["problems"] == [f"fcgi_apps[shop]: tcp://127.0.0.1:{port} is in use by {name} (pid {process.pid}): stop it, or choose another address"]
+
+
+@pytest.mark.parametrize(
+    ("family", "bound", "wanted", "in_the_way"),
+    [
+        ("AF_INET", "0.0.0.0", "127.0.0.1", True),
+        ("AF_INET", "127.0.0.1", "0.0.0.0", True),
+        ("AF_INET", "127.0.0.1", "", True),
+        ("AF_INET", "127.0.0.1", "localhost", True),
+        ("AF_INET6", "::", "127.0.0.1", True),
+        ("AF_INET6", "::ffff:127.0.0.1", "127.0.0.1", True),
+        ("AF_INET6", "::1", "[::1]", True),
+        ("AF_INET6", "::1", "[::]", True),
+        ("AF_INET", "127.0.0.1", "[::]", True),
+        ("AF_INET", "0.0.0.0", "[::1]", False),
+        ("AF_INET", "127.0.0.1", "127.0.0.2", False),
+        ("AF_INET6", "::1", "127.0.0.1", False),
+    ],
+)
+def test_wildcards_and_both_families_are_understood(family, bound, wanted, in_the_way):
+    with listener(family, bound) as (process, port):
+        host.tcp_listeners.cache_clear()
+        host.socket_holders.cache_clear()
+        problem = host.listen_problem(f"{wanted}:{port}", own=set())
+    assert (f"(pid {process.pid})" in problem) == in_the_way == bool(problem)
+
+
+def test_a_unix_socket_is_a_problem_while_a_foreign_process_listens_on_it(look, directory):
+    path = directory / "shop.sock"
+    listens = [{"app": "shop", "address": f"unix://{path}"}]
+    with listener("AF_UNIX", path) as (process, _):
+        (problem,) = look(listens=listens)["problems"]
+    assert problem.startswith(f"fcgi_apps[shop]: unix://{path} is in use by ") and f"(pid {process.pid})" in problem
+    assert path.exists() and look(listens=listens)["problems"] == []
+
+
+def test_a_path_that_cannot_become_a_socket_is_a_problem(look, directory):
+    (directory / "file").write_text("")
+    long = "/run/" + "x" * 103
+    result = look(listens=[
+        {"app": "shop", "address": f"unix:{directory}/file"},
+        {"app": "blog", "address": f"unix://{long}"},
+        {"app": "news", "address": f"unix://{long[:-1]}"},
+        {"app": "wiki", "address": "no-such-host.invalid:80"},
+    ])
+    shop, blog, wiki = result["problems"]
+    assert shop == f"fcgi_apps[shop]: unix:{directory}/file exists and is no socket: move it out of the way, or choose another path"
+    assert blog == f"fcgi_apps[blog]: unix://{long} is a path of 108 bytes, where a unix socket's can have 107: choose a shorter one"
+    assert wiki.startswith("fcgi_apps[wiki]: no-such-host.invalid:80 cannot be resolved to an address (")
+
+
+def test_what_the_supervisor_and_its_programs_listen_on_is_no_problem(look, directory):
+    port, free = free_port(), free_port()
+    os.mkfifo(directory / "listens")
+    (directory / "listen.py").write_text(
+        f"import socket, time\ns = socket.create_server(('127.0.0.1', {free}))\nopen('{directory}/listens', 'w').close()\ntime.sleep(60)\n"
+    )
+    programs = f"""
+[fcgi-program:shared]
+command=/bin/sleep 60
+socket=unix://{directory}/shared.sock
+[fcgi-program:tcp]
+command=/bin/sleep 60
+socket=tcp://127.0.0.1:{port}
+[program:own]
+command=/bin/sh -c "{sys.executable} {directory}/listen.py & wait"
+stopasgroup=true
+"""
+    addresses = [f"unix://{directory}/shared.sock", f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{free}"]
+    listens = [{"app": "shop", "address": address} for address in addresses]
+    with supervisord(directory, programs, ["shared", "tcp", "own"]) as process:
+        (directory / "listens").read_text()
+        result = look(listens=listens)
+        elsewhere = look(listens=listens, url="unix:///nowhere.sock")
+    assert result["problems"] == []
+    assert result["supervisord"]["running"] and result["supervisord"]["pid"] == process.pid
+    assert len(elsewhere["problems"]) == 3 and not elsewhere["supervisord"]["running"]
+
+
+def test_an_address_that_is_none_is_an_error_that_shows_it(run_module):
+    result = run_module("fcgi_host_info", {"listens": [{"app": "shop", "address": "somewhere"}]})
+    assert result["failed"] and result["msg"] == "'somewhere' is neither unix:///PATH nor tcp://HOST:PORT"
+
+
+# Commands.
+
+
+@pytest.fixture
+def command(directory):
+    """Write an executable; return its path."""
+
+    def make(content="#!/bin/sh\n", mode=0o755):
+        path = directory / "bin" / "shop"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+        path.chmod(mode)
+        return path
+
+    return make
+
+
+def problem_of(look, path, user=USER, **options):
+    problems = look(commands=[{"app": "shop", "command": str(path), "user": user, **options}])["problems"]
+    return "\n".join(problems)
+
+
+def test_commands_that_the_user_can_execute_are_no_problem(look, command):
+    assert problem_of(look, command()) == ""
+    assert problem_of(look, "sh") == ""
+    assert problem_of(look, command(), user="a-user-to-be-created") == ""
+
+
+def test_a_missing_command_is_a_problem_unless_this_play_will_place_it(look, directory):
+    assert problem_of(look, "/srv/no/shop") == "fcgi_apps[shop]: command /srv/no/shop does not exist: install it, or correct the path"
+    assert "command no-such-command is not in the PATH of services (/usr/local/sbin:" in problem_of(look, "no-such-command")
+    assert problem_of(look, "/srv/no/shop", pending=True) == ""
+    assert problem_of(look, directory) == f"fcgi_apps[shop]: command {directory} is not a file"
+
+
+def test_a_command_that_the_user_cannot_execute_is_a_problem_that_shows_why(look, command):
+    path = command(mode=0o750)
+    assert problem_of(look, path) == f"fcgi_apps[shop]: command {path} is not executable for {USER} (mode 0750, uid 0, gid 0)"
+    shutil.chown(path, group=grp.getgrgid(pwd.getpwnam(USER).pw_gid).gr_name)
+    assert problem_of(look, path) == ""
+    path.parent.chmod(0o700)
+    assert f"is not executable for {USER}, who cannot enter {path.parent} (mode 0700, uid 0, gid 0)" in problem_of(look, path)
+
+
+def test_a_script_whose_interpreter_is_missing_is_a_problem(look, command):
+    assert problem_of(look, command("#!/opt/no/python -u\n")).endswith("needs the interpreter /opt/no/python, which does not exist")
+    assert "has the line ends of Windows" in problem_of(look, command("#!/bin/sh\r\n"))
+
+
+# The host.
+
+
+def test_users_and_groups_are_looked_up(look):
+    result = look(users=["root", USER, "no-such-user"], groups=["root", "no-such-group"])
+    assert result["users"]["root"]["uid"] == 0
+    assert result["users"][USER]["shell"] == pwd.getpwnam(USER).pw_shell
+    assert (result["users_missing"], result["groups_missing"]) == (["no-such-user"], ["no-such-group"])
+
+
+def test_executable_paths_are_told(look, command, directory):
+    path = str(command())
+    result = look(paths_executable=[path, str(directory), "/no/such/file"])
+    assert result["paths_executable"] == {path: True, str(directory): False, "/no/such/file": False}
+
+
+def test_the_service_manager_is_systemd_where_it_is_pid_1(look):
+    assert look()["service_manager"] == ("systemd" if pathlib.Path("/proc/1/comm").read_text() == "systemd\n" else "sysvinit")
+
+
+def test_a_running_nginx_is_found_by_its_own_configuration(look, directory):
+    (directory / "nginx.conf").write_text(
+        f'# user nobody;\nuser www-data "daemon"; # theirs\npid {directory}/nginx.pid;\nerror_log stderr notice;\ndaemon off;\n'
+        f"events {{}}\nhttp {{ access_log off; server {{ listen unix:{directory}/nginx.sock; }} }}\n"
+    )
+    before = look()["nginx"]
+    assert (before["user"], before["group"], before["running"]) == ("www-data", "daemon", False)
+    command = [before["binary"], "-c", directory / "nginx.conf", "-p", directory]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            log = iter(process.stderr.readline, "")
+            assert any("start worker process" in line for line in log), "nginx did not start"
+            running = look()["nginx"]
+        finally:
+            process.terminate()
+    assert (running["running"], running["pid"]) == (True, process.pid)
+    assert f"nginx/{running['version']}" in subprocess.check_output([running["binary"], "-v"], stderr=subprocess.STDOUT, text=True)
+    assert look()["nginx"]["pid"] == 0
+
+
+def test_a_host_without_nginx_and_supervisord_is_described(monkeypatch, directory):
+    monkeypatch.setattr(host, "SYSTEM_PATH", str(directory))
+    params = {"nginx_conf": "/no", "supervisord_conf": "/no", "url": "unix:///no.sock"}
+    result = host.host_info({**params, **dict.fromkeys(("users", "groups", "commands", "listens", "paths_executable"), ())})
+    assert result["supervisord"] == {"installed": False, "binary": "", "interpreter": "", "version": "", "pid": 0, "running": False, "conf_exists": False}
+    user = "www-data" if os.path.exists("/etc/debian_version") else "nginx"
+    assert result["nginx"] == {"installed": False, "binary": "", "version": "", "user": user, "group": user, "pid": 0, "running": False}
+
+
+@pytest.mark.parametrize(
+    ("configuration", "build", "account"),
+    [
+        ("user www;", "", ("www", "www")),
+        ("worker_processes 1; user 'www' web;", "", ("www", "web")),
+        ("http { log_format main '$remote_user x'; }", "configure arguments: --user=nginx --group=web", ("nginx", "web")),
+        ("#user www;", "configure arguments: --user=nginx", ("nginx", "nginx")),
+        ("", "configure arguments: --with-debug", ("nobody", "nogroup" if host.group_exists("nogroup") else "nobody")),
+    ],
+)
+def test_the_account_of_nginx_is_by_its_configuration_else_as_compiled_in(configuration, build, account):
+    assert host.nginx_account(configuration, build) == account
+
+
+@pytest.mark.parametrize(
+    ("script", "interpreter"),
+    [
+        ("#!/usr/bin/python3\n", "/usr/bin/python3"),
+        ("#!/opt/venv/bin/python -s\n", "/opt/venv/bin/python"),
+        ("#!/usr/bin/env sh\n", shutil.which("sh", path=host.SYSTEM_PATH)),
+        ("#!/bin/sh\n'''exec' \"/opt/a long/python\" \"$0\" \"$@\"\n", "/opt/a long/python"),
+        ("\x7fELF", ""),
+    ],
+)
+def test_the_interpreter_of_supervisord_is_read_from_its_script(script, interpreter, tmp_path):
+    (tmp_path / "supervisord").write_text(script)
+    assert host.interpreter(str(tmp_path / "supervisord")) == interpreter
