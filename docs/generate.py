@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import pathlib
+import runpy
 import sys
+import types
 
 DOCS = pathlib.Path(__file__).resolve().parent
 TARGET = DOCS / "fcgi_apps.md"
@@ -18,8 +19,9 @@ HEAD = """# `fcgi_apps`, key by key
 
 <!-- Made by docs/generate.py from plugins/plugin_utils/model.py: change it there. -->
 
-`fcgi_apps` is a list; each item is one application. Only `name` and `command` are required. An unknown key, a value that is not of its type, and applications that
-get in each other's way are errors before anything is touched; one run shows all of them. Where a list is asked for, one item alone may stand without a list.
+`fcgi_apps` is a list; each item is one application. Only `name` and `command` are required. An unknown key, a value that is not of its type, and
+applications that get in each other's way are errors before anything is touched; one run shows all of them. Where a list is asked for, one item alone may stand
+without a list.
 
 ```yaml
 fcgi_apps:
@@ -44,11 +46,8 @@ RUNTIMES = """
 
 
 def load_model():
-    """The model as a module: it imports nothing of the collection."""
-    spec = importlib.util.spec_from_file_location("model", MODEL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The names of the model, which imports nothing of the collection."""
+    return types.SimpleNamespace(**runpy.run_path(str(MODEL)))
 
 
 def cell(text):

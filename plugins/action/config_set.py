@@ -27,8 +27,6 @@ class ActionModule(ActionBase):
     """Run config_set with the contents of its files in an archive, because a module's arguments are logged on the host."""
 
     TRANSFERS_FILES = True
-    _supports_check_mode = True
-    _supports_async = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
@@ -48,7 +46,7 @@ class ActionModule(ActionBase):
         directory = self._make_tmp_path()
         path = self._connection._shell.join_path(directory, "generation.tar")
         self._transfer_data(path, data)
-        self._fixup_perms2((directory, path))
+        self._fixup_perms2((directory, path), execute=False)
         return path
 
 

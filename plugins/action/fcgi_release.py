@@ -33,11 +33,11 @@ class ActionModule(ActionBase):
             return self._call({}, task_vars)
         sources = [self._find(release, task_vars) for release in options["releases"]]
         digests = [self._digest(release, source) for release, source in zip(options["releases"], sources)]
-        planned = self._call({"_digests": digests}, task_vars)
+        planned = self._call({"digests": digests}, task_vars)
         if self._task.check_mode or planned.get("failed") or not planned.get("changed"):
             return planned
         missing = {number: sources[number] for number, release in enumerate(planned["releases"]) if release["changed"]}
-        return self._call({"_digests": digests, "_archive": self._send(missing)}, task_vars)
+        return self._call({"digests": digests, "archive": self._send(missing)}, task_vars)
 
     def _call(self, more: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         return self._execute_module(module_name=MODULE, module_args={**self._task.args, **more}, task_vars=task_vars)
@@ -52,11 +52,11 @@ class ActionModule(ActionBase):
         except AnsibleError:
             # Not where Ansible looks for a task's files; but a list of apps usually stands in an inventory.
             others = [task_vars.get("inventory_dir") or "", os.getcwd()]
-        for directory in filter(None, others):
+        for directory in filter(os.path.isabs, others):  # an inventory that is no file has none
             if os.path.exists(os.path.join(directory, src)):
                 return os.path.abspath(os.path.join(directory, src))
-        searched = ", ".join([*self._task.get_search_path(), *filter(None, others)])
-        raise self._error(release, f"src {src} does not exist on the controller; searched {searched}")
+        searched = filter(os.path.isabs, [*self._task.get_search_path(), self._loader.get_basedir(), *others])
+        raise self._error(release, f"src {src} does not exist on the controller; searched {', '.join(dict.fromkeys(searched))}")
 
     def _digest(self, release: dict[str, Any], source: str) -> str:
         try:

@@ -31,7 +31,6 @@ class FilterModule:
             for name, escape in (
                 ("fcgi_ini_value", escaping.ini_value),
                 ("fcgi_supervisord_environment", escaping.supervisord_environment),
-                ("fcgi_command", escaping.command),
                 ("fcgi_nginx_string", escaping.nginx_string),
             )
         }

@@ -28,6 +28,8 @@ _SHORTEST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.25
 # supervisord looks once a second at what has exited: until then nobody knows whether it will start it again.
 _EXITED_IS_FINAL = 2.5
+# What ended may have left children behind that hold its address for a moment.
+_ADDRESS_PATIENCE = 2
 # A program that a signal ends is gone within this time; one that handles it keeps its pid.
 _SIGNAL_SETTLED = 0.25
 # supervisord announces RUNNING falsely now and then (a death that it has not noticed): with startsecs=0 one look is not enough either.
@@ -73,6 +75,7 @@ class Converger:
         self._deadline = time.monotonic() + timeout
         self._journal = journal
         self._pause = _SHORTEST_PAUSE
+        self._look_seconds = 0.0
         self._since: dict[str, tuple[t.Any, float]] = {}  # full name: (pid or state, when that was first seen)
         self._freeing: set[str] = set()  # programs on their way to rest: they may free addresses that others need
         self.processes = {process["full_name"]: process for process in survey.processes}
@@ -123,9 +126,11 @@ class Converger:
 
     def _look_again(self, at_once: bool = False) -> None:
         self._pause = _SHORTEST_PAUSE if at_once else min(self._pause * 1.5, _LONGEST_PAUSE)
-        time.sleep(self._pause)
+        time.sleep(max(self._pause, self._look_seconds))  # a supervisord that describes hundreds of programs does nothing else meanwhile
+        begin = time.monotonic()
         self.processes = {process["full_name"]: process for process in self._backend.processes()}
         now = time.monotonic()
+        self._look_seconds = now - begin
         for name, process in self.processes.items():
             token = process["pid"] or process["state"]
             if self._since.get(name, (None,))[0] != token:
@@ -212,14 +217,15 @@ class Converger:
     # parts of scripts
 
     def _add_program(self, step: Step, first: list[Order]) -> t.Generator[list[Order], Faults, bool]:
-        orders = [*first, Order("add", step.program)]
-        while True:
-            contested = bool(self._freeing)
-            faults = yield orders
-            if faults[-1] is None or not contested:
-                return not self._refused(step.program, faults)
-            orders = orders[-1:]  # two programs may be swapping their addresses: the other has to let go first
+        """Whether the program was added. Its address may still be taken: by a program about to swap it for another, by children of what just ended."""
+        faults = yield [*first, Order("add", step.program)]
+        patience = time.monotonic() + _ADDRESS_PATIENCE
+        while faults[-1] is not None and (self._freeing or time.monotonic() < patience):
+            if self._freeing:
+                patience = time.monotonic() + _ADDRESS_PATIENCE
             yield []
+            faults = yield [Order("add", step.program)]
+        return not self._refused(step.program, faults)
 
     def _to_rest(self, program: str) -> Script:
         self._freeing.add(program)

@@ -147,9 +147,9 @@ def _file_is_gone(url: str) -> bool:
     return url.startswith("unix://") and not os.path.exists(url[len("unix://"):])
 
 
-def remove_stale_socket(url: str | None, sockets: Sockets) -> str | None:
+def remove_stale_socket(url: str, sockets: Sockets) -> str | None:
     """Unlink a unix socket's file if nobody listens at it any more; its path if that was done."""
-    if not url or not url.startswith("unix://") or sockets.at(url):
+    if not url.startswith("unix://") or sockets.at(url):
         return None
     path = url[len("unix://"):]
     try:

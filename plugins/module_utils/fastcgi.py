@@ -70,14 +70,16 @@ _REJECTIONS = {
 
 
 class FastCGIError(Exception):
-    """Why there is no answer.
+    """Why there is no answer, or none that counts.
 
-    `kind` is one of
-    `address` (not an address), `missing` (no such socket), `refused` (nobody listens), `permission`, `backlog` (listening queue full),
-    `unreachable` (any other failure to connect),
-    `closed` (the connection ended before the answer did), `silent` (no byte came in time), `unfinished` (the answer began and did not end in time),
-    `malformed` (what came is not FastCGI, or its header is not CGI), `overloaded`, `cant_multiplex`, `unknown_role` (refusals in the protocol's own words).
-    The message says it in words, with the way out. `stderr` is what the application had written to its error stream until then (str).
+    The message says it in words, with the way out. `stderr` is what the application had written to its error stream until then (str). `kind` is one of
+
+    * before the connection: `address` (not an address), `missing` (no such socket), `refused` (nobody listens), `permission`,
+      `backlog` (listening queue full), `unreachable` (any other failure to connect);
+    * after it: `closed` (before the answer was complete), `silent` (no byte came in time), `unfinished` (the answer began and did not end in time),
+      `malformed` (what came is not FastCGI, or its header not CGI);
+    * refusals in the protocol's own words: `overloaded`, `cant_multiplex`, `unknown_role`;
+    * or what a caller that judges the response chooses: fcgi_probe has `status` and `body`.
     """
 
     def __init__(self, kind: str, message: str) -> None:

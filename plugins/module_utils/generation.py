@@ -141,7 +141,6 @@ class GenerationStore:
         except FileNotFoundError:
             return False
 
-
     # What follows changes something, and is for config_set alone, which holds the lock.
 
     def check_place(self) -> None:
@@ -190,7 +189,7 @@ class GenerationStore:
                 changed.append(link)
         return changed
 
-    def clean(self, links: list[dict[str, str]]) -> None:
+    def clean(self, links: t.Sequence[dict[str, str]]) -> None:
         """Remove what a killed run has left half done."""
         for entry in os.listdir(self.generations_path) if os.path.isdir(self.generations_path) else []:
             if entry.startswith(_STAGING):
@@ -228,8 +227,8 @@ class GenerationStore:
             for directory in sorted({os.path.dirname(path) for path in touched}):
                 sync(directory)
         except OSError:
-            for path, target in before.items():
-                _restore_link(path, target)
+            for path, old_target in before.items():
+                _restore_link(path, old_target)
             raise
 
     def rollback_target(self) -> str:

@@ -18,12 +18,11 @@ import re
 import signal
 import stat
 import subprocess
+import tempfile
 import time
 import typing as t
 
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import write_new_file
-
-Rewrite = t.Callable[[str], str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,91 +56,107 @@ def build_scratch(
     scratch = Scratch(os.path.join(directory, "staged"), os.path.join(directory, "tree"), current, tree)
     places = {current: scratch.staged}
     if tree:
-        places[tree] = scratch.tree
-    relocate = _relocation(places)
-    patterns = [(re.compile(item["pattern"], re.MULTILINE), item["replacement"]) for item in substitute]
-
-    def rewrite(text: str) -> str:
-        text = relocate(text)
-        for pattern, replacement in patterns:
-            text = pattern.sub(lambda match, template=replacement: scratch.fill(match.expand(template)), text)
-        return text
-
-    _copy(staged, scratch.staged, rewrite, relocate)
+        places.update({tree: scratch.tree, os.path.realpath(tree): scratch.tree})
+    copier = _Copier(scratch, places, substitute)
+    copier.copy(staged, scratch.staged)
     if tree:
-        _copy(tree, scratch.tree, rewrite, relocate)
-        _place_links(scratch, tree, links, stale_links)
+        copier.copy(os.path.realpath(tree), scratch.tree)
+        targets: dict[str, str | None] = dict.fromkeys(stale_links)
+        targets.update((link["path"], os.path.join(scratch.staged, link["target"])) for link in links)
+        for path, target in targets.items():
+            if path.startswith(tree + os.sep):
+                copier.place_link(os.path.relpath(path, tree), target)
     return scratch
 
 
-def _relocation(places: dict[str, str]) -> Rewrite:
-    """The function that replaces each path in a text; whole paths only, and the longest that fits."""
-    alternatives = "|".join(re.escape(path) for path in sorted(places, key=len, reverse=True))
-    pattern = re.compile(rf"(?<![\w./-])({alternatives})(?![\w.-])")
-    return lambda text: pattern.sub(lambda match: places[match.group(1)], text)
+class _Copier:
+    """Copies in which paths and what else is asked for are replaced."""
+
+    def __init__(self, scratch: Scratch, places: dict[str, str], substitute: list[dict[str, str]]) -> None:
+        self.scratch = scratch
+        self.places = places
+        self.substitute = substitute
+        alternatives = "|".join(re.escape(path) for path in sorted(places, key=len, reverse=True))
+        self.known_path = re.compile(rf"(?<![\w./-])({alternatives})(?![\w.-])")  # whole ones only
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy a file, directory or link; sockets and the like are left out."""
+        status = os.lstat(source)
+        mode = stat.S_IMODE(status.st_mode)
+        uid, gid = (status.st_uid, status.st_gid) if os.geteuid() == 0 else (-1, -1)
+        if stat.S_ISLNK(status.st_mode):
+            os.symlink(self._relocate(os.readlink(source)), target)
+        elif stat.S_ISDIR(status.st_mode):
+            os.mkdir(target, 0o700)
+            for name in os.listdir(source):
+                self.copy(os.path.join(source, name), os.path.join(target, name))
+            os.chown(target, uid, gid)
+            os.chmod(target, mode)
+        elif stat.S_ISREG(status.st_mode):
+            with open(source, "rb") as stream:
+                write_new_file(target, self._rewrite(stream.read()), mode, uid, gid)
+
+    def place_link(self, path: str, target: str | None) -> None:
+        """Make (without a target: remove) a link in the copy of the tree."""
+        parent = self.scratch.tree
+        for part in os.path.dirname(path).split(os.sep):
+            parent = os.path.join(parent, part)
+            if os.path.islink(parent):  # it may lead out of the copy, where nothing is ours to change
+                source = os.path.realpath(parent)
+                os.unlink(parent)
+                self.copy(source, parent)
+        os.makedirs(parent, exist_ok=True)
+        link = os.path.join(self.scratch.tree, path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(link)
+        if target is not None:
+            os.symlink(target, link)
+
+    def _relocate(self, text: str) -> str:
+        return self.known_path.sub(lambda match: self.places[match.group(1)], text)
+
+    def _rewrite(self, content: bytes) -> bytes:
+        if b"\0" in content:
+            return content
+        text = self._relocate(content.decode("utf-8", "surrogateescape"))
+        for item in self.substitute:
+            text = re.sub(item["pattern"], self.scratch.fill(item["replacement"]), text, flags=re.MULTILINE)
+        return text.encode("utf-8", "surrogateescape")
 
 
-def _copy(source: str, target: str, rewrite: Rewrite, relocate: Rewrite) -> None:
-    """Copy a file, directory or link; sockets and the like are left out."""
-    status = os.lstat(source)
-    mode = stat.S_IMODE(status.st_mode)
-    uid, gid = (status.st_uid, status.st_gid) if os.geteuid() == 0 else (-1, -1)
-    if stat.S_ISLNK(status.st_mode):
-        os.symlink(relocate(os.readlink(source)), target)
-    elif stat.S_ISDIR(status.st_mode):
-        os.mkdir(target, 0o700)
-        for name in os.listdir(source):
-            _copy(os.path.join(source, name), os.path.join(target, name), rewrite, relocate)
-        os.chown(target, uid, gid)
-        os.chmod(target, mode)
-    elif stat.S_ISREG(status.st_mode):
-        with open(source, "rb") as stream:
-            content = stream.read()
-        if b"\0" not in content:
-            content = rewrite(content.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
-        write_new_file(target, content, mode, uid, gid)
+def run(argv: list[str], timeout: float, environment: dict[str, str], directory: str) -> dict[str, t.Any]:
+    """Run a validator; return cmd, rc (None when it took longer than timeout seconds and was killed), stdout, stderr, seconds.
 
-
-def _place_links(scratch: Scratch, tree: str, links: list[dict[str, str]], stale_links: list[str]) -> None:
-    targets: dict[str, str | None] = dict.fromkeys(stale_links)
-    targets.update((link["path"], os.path.join(scratch.staged, link["target"])) for link in links)
-    for path, target in targets.items():
-        if path.startswith(tree + os.sep):
-            copy = os.path.join(scratch.tree, os.path.relpath(path, tree))
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(copy)
-            if target is not None:
-                os.symlink(target, copy)
-
-
-def run(argv: list[str], timeout: float, environment: dict[str, str]) -> dict[str, t.Any]:
-    """Run a validator; return cmd, rc (None when it took longer than timeout seconds and was killed), stdout, stderr, seconds."""
+    Its output goes to files in the directory: a child that it leaves behind may keep a pipe open for ever.
+    """
     started = time.monotonic()
-    with subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "LC_ALL": "C", **environment},
-        start_new_session=True,  # a process group of its own, so that its children end with it
-        text=True,
-        errors="replace",
-    ) as process:
-        returncode: int | None
-        try:
-            stdout, stderr = process.communicate(timeout=timeout)
-            returncode = process.returncode
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            stdout, stderr = process.communicate()
-            returncode = None
-    return {
-        "cmd": argv,
-        "rc": returncode,
-        "stdout": stdout,
-        "stderr": stderr,
-        "seconds": round(time.monotonic() - started, 3),
-    }
+    with tempfile.TemporaryFile(dir=directory) as stdout, tempfile.TemporaryFile(dir=directory) as stderr:
+        with subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            env={**os.environ, "LC_ALL": "C", **environment},
+            start_new_session=True,  # a process group of its own, so that its children end with it
+        ) as process:
+            returncode: int | None
+            try:
+                returncode = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                returncode = None
+        return {
+            "cmd": argv,
+            "rc": returncode,
+            "stdout": _written(stdout),
+            "stderr": _written(stderr),
+            "seconds": round(time.monotonic() - started, 3),
+        }
+
+
+def _written(stream: t.IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read().decode("utf-8", "replace")
 
 
 def problem(outcome: dict[str, t.Any], timeout: float, forbid: str | None) -> str | None:

@@ -87,7 +87,7 @@ def make_plan(store: GenerationStore, target: str, declaration: content.Declarat
         wanted=content.expected(declaration, identity),
         changed_links=store.changed_links(declaration.links),
         stale_links=store.stale_links(declaration.links),
-        relabel=bool(live_directory) and content.labels_differ(declaration, live_directory, labels),
+        relabel=live_directory is not None and content.labels_differ(declaration, live_directory, labels),
     )
 
 

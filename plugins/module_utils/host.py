@@ -187,17 +187,15 @@ def descendants(ancestor):
         return set()
     family = {ancestor}
     tree = parents()
-    found = True
-    while found:
-        found = {pid for pid, parent in tree.items() if parent in family} - family
-        family |= found
+    while children := {pid for pid, parent in tree.items() if parent in family} - family:
+        family |= children
     return family
 
 
 @functools.cache
 def socket_holders():
     """Return {inode: pids of the processes that have this socket open}."""
-    holders = {}
+    holders: dict[int, list[int]] = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             descriptors = os.listdir(f"/proc/{pid}/fd")
@@ -246,10 +244,12 @@ def kernel_address(text):
 
 def supervisord_pid(path):
     """Return the process ID that listens at supervisord's socket, 0 if none does."""
-    # supervisord binds PATH.PID and then gives it the name PATH, so the kernel knows it by the former.
-    name = re.compile(re.escape(path) + r"(\.\d+)?")
+    # supervisord binds PATH.PID and then gives it the name PATH, so the kernel knows it by the former, and by the directory's name in its configuration:
+    # Debian's says /var/run, a symbolic link.
+    name = re.compile(re.escape(os.path.realpath(path)) + r"(\.\d+)?")
     for found, inode in unix_listeners():
-        if name.fullmatch(found):
+        directory, base = os.path.split(found)
+        if name.fullmatch(os.path.join(os.path.realpath(directory), base)):
             return min(socket_holders().get(inode, [0]))
     return 0
 

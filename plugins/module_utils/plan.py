@@ -161,9 +161,8 @@ def make_plan(
 
 def remove(program: Program) -> Plan:
     """Stop a program and take it out of the supervisor."""
-    warnings = ()
-    if program.section != REMOVED:
-        warnings = (f"{program.name}: its section is still in the configuration files, so the supervisor adds it again when it is restarted",)
+    still_there = f"{program.name}: its section is still in the configuration files, so the supervisor adds it again when it is restarted"
+    warnings = () if program.section == REMOVED else (still_there,)
     if not program.processes:  # the supervisor does not hold it
         return Plan(warnings=warnings)
     return Plan((Step("remove", program.name, stops=_not_at_rest(program)),), warnings=warnings)
@@ -201,7 +200,7 @@ def _outcome(step: Step, program: Program, states: dict[str, str], plan: Plan) -
 
 def _run(program: Program, chosen: t.Sequence[str], asked: frozenset[str], restart: bool, interrupted: t.Container[str]) -> Plan:
     if program.section == ADDED:
-        return Plan((Step("add", program.name, _names(asked - program.automatic)),), program.automatic | asked)
+        return Plan((Step("add", program.name, _names(asked - program.automatic)),), asked | program.automatic)
     if program.section == CHANGED:
         return _update(program, asked, interrupted)
     return _keep(program, chosen, asked, restart, interrupted)

@@ -27,12 +27,12 @@ ARGUMENTS: dict[str, dict[str, t.Any]] = {
 _TOLD = ("name", "program", "group", "state", "pid", "uptime", "exit_status", "spawn_error", "logfile", "stderr_logfile", "restarts", "description")
 
 
-class DeclarationError(Exception):
-    """There is no list of declared programs where it should be; the text says what to do."""
+class OptionError(Exception):
+    """An option does not name what it has to name; the text says what would be right."""
 
 
 def connect(module: t.Any, ready_timeout: float) -> xmlrpc.XmlRpcSupervisor:
-    """The supervisor that a module's options name; ends the module if that cannot be one."""
+    """The supervisor that a module's options name. Raises OptionError; ends the module where Python lacks what it takes."""
     if xmlrpc.XMLRPC_IMPORT_ERROR:
         reason = "to talk to supervisord; it belongs to Python's standard library: on Debian install the package python3, python3-minimal lacks it"
         module.fail_json(msg=missing_required_lib("xmlrpc.client", reason=reason), exception=xmlrpc.XMLRPC_IMPORT_ERROR)
@@ -40,20 +40,20 @@ def connect(module: t.Any, ready_timeout: float) -> xmlrpc.XmlRpcSupervisor:
     try:
         return xmlrpc.XmlRpcSupervisor(options["url"], options["username"], options["password"], ready_timeout)
     except ValueError as error:
-        module.fail_json(msg=str(error))
+        raise OptionError(str(error)) from error
 
 
 def declared_programs(store: GenerationStore) -> list[dict[str, t.Any]]:
     """metadata.programs of the live generation.
 
-    Raises DeclarationError if no generation is live, or if it is not one of programs, and GenerationError.
+    Raises OptionError if no generation is live, or if it is not one of programs, and GenerationError.
     """
     manifest = store.live_manifest()
     if manifest is None:
-        raise DeclarationError(f"declared: {store.path} holds no live generation; the role fcgi_app (module config_set) makes it")
+        raise OptionError(f"declared: {store.path} holds no live generation; the role fcgi_app (module config_set) makes it")
     programs = manifest["metadata"].get("programs")
     if programs is None:
-        raise DeclarationError(f"declared: the live generation of {store.path} declares no programs; give the path that the role fcgi_app writes")
+        raise OptionError(f"declared: the live generation of {store.path} declares no programs; give the path that the role fcgi_app writes")
     return programs
 
 

@@ -10,6 +10,7 @@ Note that this module util is PRIVATE to the collection. It can have breaking ch
     PATH/releases/1.4.2/                      the code, root's; .venv/ where requirements were asked for
     PATH/releases/1.4.2/.fcgi-release.json    written last: without it the placement was interrupted
     PATH/current -> releases/1.4.2            moved by rename(2)
+    PATH/.lock                                flock(2) while a run works on PATH
 
 ``plan`` reads and decides, ``place`` and ``make_current`` act on what it decided.
 """
@@ -54,9 +55,9 @@ ARGUMENT_SPEC = {
         },
     },
     "state": {"type": "str", "choices": ["placed", "current"], "default": "placed"},
-    # From the action plugin: one digest per release, in their order, and where it put the archive of the missing ones.
-    "_digests": {"type": "list", "elements": "str"},
-    "_archive": {"type": "path"},
+    # From the action plugin.
+    "digests": {"type": "list", "elements": "str"},
+    "archive": {"type": "path"},
 }
 
 # Where the system's own Python is. Not the PATH: an activated venv of whoever runs the play is no base for an app's.
@@ -116,10 +117,10 @@ class Step:
 def releases_from(options, digests=None):
     """Return the list of Release for the module's option ``releases``.
 
-    :raises ReleaseError: for a version that is no file name, and for two releases under one path.
+    :raises ReleaseError: for a version that cannot name a directory, and for two releases under one path.
     """
     releases = []
-    owners = {}
+    owners: dict[str, str] = {}  # of paths
     for number, option in enumerate(options):
         fields = {name: value for name, value in option.items() if name != "src"}
         release = Release(digest=digests[number] if digests else "", **fields)
@@ -127,8 +128,11 @@ def releases_from(options, digests=None):
             raise release.error(f"version {release.version!r} cannot name a directory: use letters, digits and . _ + ~ -, a letter or digit first")
         if release.keep < 1:
             raise release.error(f"keep: {release.keep} is not a whole number from 1")
-        if owners.setdefault(release.path, release.app) != release.app or not os.path.isabs(release.path):
-            raise release.error(f"path {release.path} must be absolute and no other app's (fcgi_apps[{owners[release.path]}] has it)")
+        if not os.path.isabs(release.path):
+            raise release.error(f"path {release.path} is not absolute")
+        if release.path in owners:
+            raise release.error(f"path {release.path} is that of fcgi_apps[{owners[release.path]}] too: give each release its own")
+        owners[release.path] = release.app
         releases.append(release)
     return releases
 
@@ -286,8 +290,9 @@ def place(steps, archive):
     """
     missing = {number: step.release for number, step in enumerate(steps) if step.changed}
     os.umask(0o022)
-    if any(release.python_requirements for release in missing.values()):
-        _check_python(next(release for release in missing.values() if release.python_requirements))
+    with_venv = [release for release in missing.values() if release.python_requirements]
+    if with_venv:
+        _check_python(with_venv[0])
     accounts = {number: _account(release) for number, release in missing.items()}
     with _locked(missing.values()):
         try:
@@ -306,16 +311,17 @@ def place(steps, archive):
 
 @contextlib.contextmanager
 def _locked(releases):
-    """Make the releases' directories and hold a lock on each, so that two runs do not work in one."""
+    """Make the apps' directories and hold a lock in each, so that two runs do not work in one. Nobody but root can hold it."""
     with contextlib.ExitStack() as stack:
         for release in releases:
-            os.makedirs(release.all_releases, exist_ok=True)
-            descriptor = os.open(release.all_releases, os.O_RDONLY | os.O_DIRECTORY)
+            with _named(release):
+                os.makedirs(release.all_releases, exist_ok=True)
+                descriptor = os.open(os.path.join(release.path, ".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             stack.callback(os.close, descriptor)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise release.error(f"another run is working in {release.all_releases}: let it end, then try again") from error
+                raise release.error(f"another run is working in {release.path}: let it end, then try again") from error
         yield
 
 

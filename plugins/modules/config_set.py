@@ -180,6 +180,10 @@ options:
         description: Environment variables for the program, in addition to the ones it inherits.
         type: dict
         default: {}
+  _archive:
+    description:
+      - Set by the action plugin: the archive on the host that holds the contents of O(files). Not to be given.
+    type: str
   keep:
     description:
       - How many generations are kept. The live one, the one last proved to be in use and all since are kept in any case.
@@ -281,7 +285,6 @@ import tempfile
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.webops.fastcgi.plugins.module_utils import generation_check, generation_diff
 from ansible_collections.webops.fastcgi.plugins.module_utils import generation_content as content
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationError, GenerationStore
@@ -323,7 +326,7 @@ _ARGUMENTS: dict[str, t.Any] = {
     "metadata": {"type": "dict", "default": {}},
     "validate": {"type": "dict", "options": _VALIDATE},
     "keep": {"type": "int", "default": 5},
-    "_archive": {"type": "str"},  # from the action plugin: a tar archive in which member "3" is the content of files[3]
+    "_archive": {"type": "str"},  # a tar archive in which member "3" is the content of files[3]
 }
 
 
@@ -385,7 +388,7 @@ class ConfigSet:
         if archive is None:
             raise GenerationError("config_set has to run through its action plugin, which renders the files")
         with tarfile.open(archive) as members:
-            contents = {item["path"]: members.extractfile(str(number)).read() for number, item in enumerate(files)}
+            contents = {item["path"]: t.cast(t.IO[bytes], members.extractfile(str(number))).read() for number, item in enumerate(files)}
         return content.declare(self.params["path"], files, self.params["directories"], self.params["links"], self.params["metadata"], contents)
 
     def _plan(self, target: str, declaration: content.Declaration) -> Plan:
@@ -404,8 +407,7 @@ class ConfigSet:
             if not self.check_mode:
                 content.label(declaration, staged, self.store.directory(plan.target), self.labels)
                 content.sync_tree(staged)
-                self.store.adopt(staged, plan.target)
-                self._switch(plan)
+                self._go_live(plan, staged)
                 self.store.prune(self.params["keep"])
         finally:
             shutil.rmtree(staged, ignore_errors=True)
@@ -416,8 +418,9 @@ class ConfigSet:
             if not self.check_mode and not os.path.isdir(os.path.dirname(link["path"])):
                 raise GenerationError(f"links: there is no directory for {link['path']}; install the software that it belongs to first")
 
-    def _switch(self, plan: Plan) -> None:
+    def _go_live(self, plan: Plan, staged: str) -> None:
         try:
+            self.store.adopt(staged, plan.target)
             self.store.switch(plan.target, plan.changed_links, plan.stale_links)
         except OSError:
             self.store.discard(plan.target)
@@ -476,7 +479,7 @@ class ConfigSet:
             scratch = generation_check.build_scratch(
                 directory, staged, self.store.current_path, options["tree"], options["substitute"], declaration.links, plan.stale_links
             )
-            outcome = generation_check.run([scratch.fill(word) for word in command], options["timeout"], options["environment"])
+            outcome = generation_check.run([scratch.fill(word) for word in command], options["timeout"], options["environment"], directory)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
         for stream in ("stdout", "stderr"):
@@ -525,6 +528,7 @@ def still_live(store: GenerationStore) -> str:
 def main() -> None:
     module = AnsibleModule(argument_spec=_ARGUMENTS, supports_check_mode=True)
     config_set = ConfigSet(module)
+    os.umask(0o022)  # whoever may read a file of the set has to get through the directories above it
     try:
         result = config_set.run()
     except ValidationError as error:
@@ -532,7 +536,7 @@ def main() -> None:
     except GenerationError as error:
         module.fail_json(msg=str(error))
     except re.error as error:
-        module.fail_json(msg=f"validate: {error.pattern} is not a regular expression: {error}")
+        module.fail_json(msg=f"validate: {error.pattern!r} is not a regular expression: {error}")
     except OSError as error:
         place = error.filename2 or error.filename or config_set.store.path
         module.fail_json(msg=f"{place}: {error.strerror}. {still_live(config_set.store)}")

@@ -101,7 +101,6 @@ import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationError, GenerationStore
 
 _POLL_SECONDS = 0.02

@@ -221,7 +221,7 @@ class Failed(Exception):
 class Declared:
     """What the generations at one path declare; nothing where no path is given.
 
-    Raises DeclarationError if a live generation is required and there is none, and GenerationError.
+    Raises OptionError if a live generation is required and there is none, and GenerationError.
     """
 
     def __init__(self, path: str | None, required: bool) -> None:
@@ -245,7 +245,7 @@ class Declared:
         return sorted({program["name"] for program in self.earlier} - {program["name"] for program in self.programs})
 
     def mark_applied(self) -> None:
-        if self.path is not None and self._store.applied() != self._live:
+        if self.path is not None and self._live is not None and self._store.applied() != self._live:
             self._store.mark_applied(self._live)
 
 
@@ -356,7 +356,7 @@ class Call:
         stale = {declared.metadata(name).get("socket") for name in removed}
         if self.converging and self.whole_list:
             stale |= {program["socket"] for program in declared.earlier}
-        paths = [diagnosis.remove_stale_socket(url, sockets) for url in sorted(stale - in_use - {None})]
+        paths = [diagnosis.remove_stale_socket(url, sockets) for url in sorted(url for url in stale - in_use if url)]
         self.result["sockets_removed"] = [path for path in paths if path]
         self.result["changed"] = self.result["changed"] or bool(self.result["sockets_removed"])
 
@@ -443,7 +443,7 @@ def main() -> None:
     finish = module.exit_json
     try:
         call.run()
-    except (SupervisorError, GenerationError, programs.DeclarationError, SelectionError, Failed) as error:
+    except (SupervisorError, GenerationError, programs.OptionError, SelectionError, Failed) as error:
         finish = module.fail_json
         call.result["msg"] = str(error)
     finish(seconds=round(time.monotonic() - begin, 2), **call.result)

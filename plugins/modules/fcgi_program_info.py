@@ -145,7 +145,7 @@ def main() -> None:
     )
     try:
         result = gather(module)
-    except (SupervisorError, GenerationError, programs.DeclarationError, plan.SelectionError) as error:
+    except (SupervisorError, GenerationError, programs.OptionError, plan.SelectionError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **result)
 

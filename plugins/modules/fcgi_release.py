@@ -74,6 +74,13 @@ options:
     type: str
     choices: [placed, current]
     default: placed
+  digests:
+    description: The digest of each release's content, in the order of O(releases). The action plugin sets it. It is not for tasks.
+    type: list
+    elements: str
+  archive:
+    description: Where the content of the missing releases is on the host. The action plugin sets it. It is not for tasks.
+    type: path
 attributes:
   check_mode:
     description: Can run in check mode and return changed status prediction without modifying the target.
@@ -147,13 +154,13 @@ def main():
     module = AnsibleModule(argument_spec=release.ARGUMENT_SPEC, supports_check_mode=True)
     state = module.params["state"]
     try:
-        releases = release.releases_from(module.params["releases"], module.params["_digests"])
+        releases = release.releases_from(module.params["releases"], module.params["digests"])
         steps = release.plan(releases, state, lenient=module.check_mode)
         if not module.check_mode and state == "current":
             release.make_current(steps)
-        elif not module.check_mode and module.params["_archive"]:
+        elif not module.check_mode and module.params["archive"]:
             # Without an archive the action plugin only asks what is missing.
-            release.place(steps, module.params["_archive"])
+            release.place(steps, module.params["archive"])
     except (release.ReleaseError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**release.report(steps, state))

@@ -12,7 +12,6 @@ Sources: supervisor 4.2.5 and 4.3.0, C(options.py) (UnhosedConfigParser, expand,
 from __future__ import annotations
 
 import re
-import shlex
 import unicodedata
 
 # Expansions that supervisord knows in every program section. %(ENV_x)s is not among them: it would let a value read the supervisor's environment.
@@ -52,16 +51,6 @@ def supervisord_environment(environment, expanded=None):
     quoted = {name: _literal_percents(_quoted(name, value)) for name, value in environment.items()}
     quoted.update({name: _double_percents(_quoted(name, value)) for name, value in (expanded or {}).items()})
     return ",".join(f"\n    {name}={_protect_comment_signs(text)}" for name, text in sorted(quoted.items()))
-
-
-def command(words):
-    """One string that supervisord's C(shlex.split) reads back as these words (list of str).
-
-    The result still is a value: in a supervisord file, ini_value() comes after it. Raises EscapingError for control characters and for an empty list.
-    """
-    if not words:
-        raise EscapingError("the command is empty; it needs at least one word")
-    return shlex.join(_plain_text(word) for word in words)
 
 
 def nginx_string(value, variables=False):

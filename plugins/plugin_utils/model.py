@@ -114,7 +114,7 @@ class ListOf(NamedTuple):
 
 
 class Dictionary(NamedTuple):
-    """Names to values, where the user chooses the names."""
+    """Names to values, where the user chooses the names. secret: no error shows a value."""
 
     name: Scalar
     value: Scalar
@@ -125,12 +125,12 @@ class Dictionary(NamedTuple):
         return f"a dictionary: {self.name.words} to {self.value.words}"
 
     def parse(self, value, place):
-        place = place.hidden(self.secret)
+        hidden = place.hidden(self.secret)
         if not isinstance(value, dict):
-            place.error(f"{place.show(value)} is not {self.words}")
+            place.error(f"{hidden.show(value)} is not {self.words}")
             return {}
         names = {name: self.name.parse(name, place) for name in value}
-        return {names[name]: self.value.parse(item, place.key(name)) for name, item in value.items() if names[name] is not None}
+        return {names[name]: self.value.parse(item, hidden.key(name)) for name, item in value.items() if names[name] is not None}
 
 
 class Key(NamedTuple):
@@ -363,7 +363,9 @@ def _uri_path(value):
     unsafe = _UNSAFE_IN_URI.search(path)
     if unsafe:
         raise ValueError(f"contains {unsafe.group()!r}; nginx compares locations with the decoded path, without its query")
-    return re.sub(r"/+", "/", path)
+    if "//" in path:
+        raise ValueError("contains //, which nginx makes one / before it looks for a location")
+    return path
 
 
 def _health_path(value):
@@ -515,6 +517,7 @@ VARIABLE_NAME = text("a name of letters, digits and _", r"[A-Za-z_][A-Za-z0-9_]*
 SET_NAME = text("a name of lower-case letters, digits and _, beginning with a letter", r"[a-z][a-z0-9_]{0,30}")
 LABEL = text("a name of letters, digits, _ and -", r"[A-Za-z0-9][A-Za-z0-9_-]*")
 REGULAR_EXPRESSION = Scalar("a regular expression", _regular_expression)
+SOCKET = Scalar("an absolute path, unix:///path or tcp://addr:port", _socket)
 NGINX_LISTEN = Scalar("a port, or addr:port", _listen_of_nginx)
 SERVER_NAME = text("a host name, as nginx's server_name takes it, but not a regular expression", r"(\*\.|\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?(\.\*)?")
 SCALAR = Scalar("text of one line, a number or a boolean", _scalar_text)
@@ -721,15 +724,15 @@ APP = Table(
         Key("reload_signal", one_of(*SIGNALS), "What `fcgi_program` with `state: reloaded` sends.", otherwise="none: the app cannot reload"),
         Key("priority", whole_number(0, 1000000), "Low ones start first and stop last.", default=999),
         Key("redirect_stderr", FLAG, "Whether stderr goes to the log of stdout.", default=True),
-        Key("stdout_logfile", LOG_FILE, "Log of stdout.", otherwise="`<fcgi_log_dir>/<name>/<name>_%(process_num)02d.log`"),
+        Key("stdout_logfile", LOG_FILE, "Log of stdout.", otherwise="`<fcgi_log_dir>/<name>_%(process_num)02d.log`"),
         Key("stdout_logfile_maxbytes", LOG_SIZE, "Size at which it is rotated; 0 is never.", default="50MB"),
         Key("stdout_logfile_backups", whole_number(0, 10000), "How many rotated ones stay.", default=10),
-        Key("stderr_logfile", LOG_FILE, "Log of stderr, with `redirect_stderr: false`.", otherwise="`<fcgi_log_dir>/<name>/<name>_%(process_num)02d.err.log`"),
+        Key("stderr_logfile", LOG_FILE, "Log of stderr, with `redirect_stderr: false`.", otherwise="`<fcgi_log_dir>/<name>_%(process_num)02d.err.log`"),
         Key("stderr_logfile_maxbytes", LOG_SIZE, "Size at which it is rotated.", otherwise="50MB"),
         Key("stderr_logfile_backups", whole_number(0, 10000), "How many rotated ones stay.", otherwise="10"),
         Key(
             "socket",
-            Scalar("an absolute path, unix:///path or tcp://addr:port", _socket),
+            SOCKET,
             "The socket that the supervisor holds.",
             otherwise="`unix://<fcgi_run_dir>/<name>.sock`",
             kind="fcgi",
@@ -805,20 +808,8 @@ def _parse_app(value, place, options):
         # Its other keys are not known here: they are no errors of their own.
         value = {"kind": value["kind"], "name": value.get("name"), "state": "absent"}
     app = _checked(place, lambda: APP.parse(value, place))
-    if app is None:
-        return None
-    _fill_app(app, options)
-    for location in app["locations"]:
-        _fill_location(location, app, options)
-
-    def rules():
-        for rule in RULES:
-            rule(app, value, place)
-        for index, location in enumerate(app["locations"]):
-            _check_location(location, place.key("locations").item(index))
-        return app
-
-    return _checked(place, rules)
+    app = app and _checked(place, lambda: _filled(app, options, place))
+    return app and _checked(place, lambda: _ruled(app, value, place))
 
 
 def _checked(place, work):
@@ -834,16 +825,42 @@ def _fill(table, **defaults):
             table[key] = default
 
 
+def _filled(app, options, place):
+    """The app with every default that depends on its other keys or on the options."""
+    _fill_app(app, options)
+    if app["kind"] == "fcgi":
+        _fill_socket(app, options, place)
+    for location in app["locations"]:
+        _fill_location(location, app, options)
+    return app
+
+
+def _fill_socket(app, options, place):
+    if app["socket"] is None:
+        app["socket"] = SOCKET.parse(f"{options['run_dir']}/{app['name']}.sock", place.key("socket"))
+    if app["socket"] and app["socket"].startswith("unix:"):
+        _fill(app, socket_owner=f"{app['user']}:{options['nginx_group']}", socket_mode="0660")
+
+
+def _ruled(app, given, place):
+    """The app, after every rule that concerns it alone. given: the app as the operator wrote it."""
+    for rule in RULES:
+        rule(app, given, place)
+    for index, location in enumerate(app["locations"]):
+        _check_location(location, place.key("locations").item(index))
+    return app
+
+
 def _fill_app(app, options):
     name, runtime = app["name"], RUNTIMES[app["runtime"]]
-    place = posixpath.join(options["srv_dir"], name)
-    logs = posixpath.join(options["log_dir"], name, name)
+    directory = posixpath.join(options["srv_dir"], name)
+    logs = posixpath.join(options["log_dir"], name)
     _fill(app, user=f"fcgi-{name}")
     _fill(
         app,
         group=app["user"],
-        home=f"{place}/home" if app["create_home"] else WITHOUT_HOME,
-        directory=f"{place}/current" if app["release"] else "/",
+        home=f"{directory}/home" if app["create_home"] else WITHOUT_HOME,
+        directory=f"{directory}/current" if app["release"] else "/",
         stopsignal=runtime.stopsignal,
         stopwaitsecs=runtime.stopwaitsecs,
         killasgroup=app["stopasgroup"],
@@ -851,12 +868,8 @@ def _fill_app(app, options):
     )
     if not app["redirect_stderr"]:
         _fill(app, stderr_logfile=f"{logs}_%(process_num)02d.err.log", stderr_logfile_maxbytes="50MB", stderr_logfile_backups=10)
-    if app["kind"] == "fcgi":
-        _fill(app, socket=f"unix://{options['run_dir']}/{name}.sock")
-        if Endpoint.parse(app["socket"]).path:
-            _fill(app, socket_owner=f"{app['user']}:{options['nginx_group']}", socket_mode="0660")
     if app["release"] and app["command"] and not app["command"][0].startswith("/"):
-        app["command"][0] = f"{place}/current/{app['command'][0]}"
+        app["command"][0] = f"{directory}/current/{app['command'][0]}"
 
 
 def _fill_location(location, app, options):
@@ -882,7 +895,7 @@ def _check_kind(app, given, place):
     for key in APP.keys:
         if key.kind and key.kind != app["kind"] and given.get(key.name) is not None:
             place.key(key.name).error(f"belongs to kind {key.kind}; this app is of kind {app['kind']}")
-    if app["kind"] == "listener" and app["listen"] is None:
+    if app["kind"] == "listener" and app["listen"] is None and app["state"] == "present":
         place.key("listen").error("missing; kind listener binds its own address, such as 127.0.0.1:9001")
 
 
@@ -957,7 +970,7 @@ RULES = (_check_kind, _check_command, _check_addresses, _check_processes, _check
 
 def _check_location(location, place):
     if location["match"] != "regex":
-        _checked(place, lambda: URI_PATH.parse(location["path"], place.key("path")))
+        URI_PATH.parse(location["path"], place.key("path"))
     claimed = _claimed(location)
     for index, static in enumerate(location["static"]):
         if claimed.count(("", _directory(static["path"]))) > 1:
@@ -1166,19 +1179,8 @@ def _release(app, options):
         "path": path,
         "user": app["user"],
         "group": app["group"],
-        "executable": program[len(current):] if program.startswith(current) else "",
+        "executable": posixpath.normpath(program[len(current):]) if program.startswith(current) else "",
     }
-
-
-def _directories(app, options):
-    """The app's own log directories. Others, such as /var/log, must be there already: they are not ours to own."""
-    own = posixpath.join(options["log_dir"], app["name"])
-    paths = {posixpath.dirname(app[key]) for key in ("stdout_logfile", "stderr_logfile") if _is_log_path(app[key])}
-    return [
-        {"path": path, "owner": "root", "group": app["group"], "mode": "0750"}
-        for path in sorted(paths)
-        if path == own or path.startswith(f"{own}/")
-    ]
 
 
 def _probes(app):
@@ -1353,7 +1355,7 @@ def _htpasswd_path(app, index):
 
 def _htpasswd(app):
     return [
-        {"path": _htpasswd_path(app, index), "users": [{"name": name, "hash": password} for name, password in location["auth"]["users"].items()]}
+        {"path": _htpasswd_path(app, index), "vars": {"htpasswd": location["auth"]["users"]}}
         for index, location in enumerate(app["locations"])
         if location["auth"] and location["auth"]["users"]
     ]
@@ -1388,7 +1390,7 @@ def _include(app, options):
     locations: dict = {}
     for index, location in enumerate(app["locations"]):
         locations.setdefault(tuple(_claimed(location)), _location(app, index, options))
-    return {"app": app["name"], "path": f"locations/{app['name']}.conf", "locations": list(locations.values())}
+    return {"path": f"locations/{app['name']}.conf", "vars": {"include": {"app": app["name"], "locations": list(locations.values())}}}
 
 
 def _urls(app):
@@ -1416,10 +1418,17 @@ def _host_name(location):
 def _purged(app, present, options):
     """What is removed for good. A user stays unless it was made for this app alone."""
     user_is_its_own = app["user"] == f"fcgi-{app['name']}" and all(app["user"] != other["user"] for other in present)
-    paths = [posixpath.join(options[directory], app["name"]) for directory in ("srv_dir", "log_dir")]
+    paths = [posixpath.join(options["srv_dir"], app["name"])]
     if app["create_home"] and user_is_its_own and app["home"].count("/") > 1:
         paths.append(app["home"])
-    return {"name": app["name"], "user": app["user"] if user_is_its_own else "", "group": app["group"] if user_is_its_own else "", "paths": paths}
+    return {
+        "name": app["name"],
+        "user": app["user"] if user_is_its_own else "",
+        "group": app["group"] if user_is_its_own else "",
+        "paths": paths,
+        # In the directory of all logs, those of the processes of this app and no other: shop_00.log, its backups, and shop_00.err.log.
+        "logs": rf"{re.escape(app['name'])}_[0-9]+(\.err)?\.log(\.[0-9]+)?",
+    }
 
 
 def _groups(apps):
@@ -1500,7 +1509,6 @@ def _derive(apps, options):
         "programs": [_program(app) for app in present],
         "users": _users(present, options),
         "releases": releases,
-        "directories": [directory for app in present for directory in _directories(app, options)],
         "commands": [{"app": app["name"], "command": app["command"][0], "user": app["user"], "pending": app["name"] in placed} for app in present],
         "listens": [{"app": app["name"], "address": endpoint.url} for app in present for endpoint in _endpoints(app)],
         "probes": [probe for app in present for probe in _probes(app)],

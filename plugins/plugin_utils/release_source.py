@@ -141,7 +141,7 @@ def describe(path: str) -> dict[str, str]:
 
     :raises SourceError: for what source_entries refuses, and for an archive that cannot be read.
     """
-    entries = {}
+    entries: dict[str, str] = {}
     try:
         for entry in source_entries(path):
             for parent in _parents(entry.path):

@@ -67,7 +67,7 @@ class Supervisord:
 
     def section(self, name, header="program", **keys):
         """Write (or replace) a section; by default a program that sleeps and counts as running at once."""
-        keys = {"command": SLEEP, "startsecs": 0, "autorestart": "true", "stdout_logfile": f"%(here)s/{name}.log", "redirect_stderr": "true", **keys}
+        keys = {"command": SLEEP, "startsecs": 0, "autorestart": "true", "stdout_logfile": self.directory / f"{name}.log", "redirect_stderr": "true", **keys}
         if header == "group":
             keys = {"programs": keys["programs"]}
         lines = [f"[{header}:{name}]", *(f"{key}={value}" for key, value in keys.items())]

@@ -9,28 +9,25 @@ its second, and so on until one gets through.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import itertools
-import json
 import os
 import shutil
 import signal
-import sys
 import tarfile
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.webops.fastcgi.plugins.module_utils import generation_content as content
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationStore
 from ansible_collections.webops.fastcgi.plugins.modules import config_set
+from forked import run_forked
 
 OLD_LINKS = {"kept.conf": "a.conf", "removed.conf": "a.conf"}
 NEW_LINKS = {"kept.conf": "sub/b.conf", "new.conf": "a.conf"}
 STEPS = ("open", "mkdir", "rename", "symlink", "unlink", "rmdir", "chmod", "chown", "fchmod", "fchown", "fsync")
-OLD = {"a.conf": "old a\n", "secret": {"content": "old secret\n", "secret": True, "mode": "0640"}}
-NEW = {"a.conf": "new a\n", "sub/b.conf": "new b\n", "secret": {"content": "new secret\n", "secret": True, "mode": "0640"}}
+OLD = {"a.conf": "old a\n", "secret": {"content": "old secret\n" * 10_000, "secret": True, "mode": "0640"}}
+NEW = {"a.conf": "new a\n", "sub/b.conf": "new b\n", "secret": {"content": "new secret\n" * 10_000, "secret": True, "mode": "0640"}}
 
 
 class Host:
@@ -111,22 +108,13 @@ def run(arguments, action=None, step=None):
 
     Returns its result with the number of steps that it took, None if it was killed.
     """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        sys.stdout = os.fdopen(writer, "w")
-        steps = itertools.count(1)
+    steps = itertools.count(1)
+
+    def count_steps():
         for name in STEPS:
             setattr(os, name, _counted(getattr(os, name), steps, action, step))
-        with contextlib.suppress(SystemExit), patch_module_args(arguments):
-            config_set.main()
-        print(json.dumps({"steps": next(steps) - 1}), flush=True)
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as stream:
-        lines = [line for line in stream if line.startswith("{")]
-    _pid, status = os.waitpid(child, 0)
-    return None if os.WIFSIGNALED(status) else {"failed": False, **json.loads(lines[0]), **json.loads(lines[1])}
+
+    return run_forked(config_set, arguments, count_steps, lambda: {"steps": next(steps) - 1})
 
 
 def _counted(function, steps, action, step):

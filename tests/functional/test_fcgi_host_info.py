@@ -134,7 +134,7 @@ def test_wildcards_and_both_families_are_understood(family, bound, wanted, in_th
 def test_a_unix_socket_is_a_problem_while_a_foreign_process_listens_on_it(look, directory):
     path = directory / "shop.sock"
     listens = [{"app": "shop", "address": f"unix://{path}"}]
-    with listener("AF_UNIX", path) as (process, _):
+    with listener("AF_UNIX", path) as (process, _port):
         (problem,) = look(listens=listens)["problems"]
     assert problem.startswith(f"fcgi_apps[shop]: unix://{path} is in use by ") and f"(pid {process.pid})" in problem
     assert path.exists() and look(listens=listens)["problems"] == []

@@ -70,8 +70,8 @@ def start():
     with contextlib.ExitStack() as cleanup:
         def start_program(command, listener, **options):
             program = subprocess.Popen(command, stdin=listener, start_new_session=True, **options)
-            cleanup.callback(program.wait)
-            cleanup.callback(program.kill)
+            cleanup.callback(program.wait, timeout=30)
+            cleanup.callback(program.terminate)    # SIGKILL would leave php-fpm's children behind
             listener.close()
         yield start_program
 

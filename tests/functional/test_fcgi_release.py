@@ -70,7 +70,7 @@ def run(run_module, tmp_path):
         archive = tmp_path / "releases.tar.gz"
         with archive.open("wb") as stream:
             pack(dict(enumerate(release["src"] for release in releases)), stream)
-        return run_module("fcgi_release", {"state": state, "releases": list(releases), "_digests": digests, "_archive": str(archive)}, **how)
+        return run_module("fcgi_release", {"state": state, "releases": list(releases), "digests": digests, "archive": str(archive)}, **how)
 
     return call
 
@@ -287,15 +287,12 @@ def test_an_unmarked_directory_that_is_current_is_left_alone(host, run, source, 
 
 
 def test_two_runs_do_not_work_in_one_directory(host, run, source, release):
-    releases = host / "shop" / "releases"
-    releases.mkdir(parents=True)
-    descriptor = os.open(releases, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    (host / "shop").mkdir()
+    with (host / "shop" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         result = run("placed", release(source()))
-    finally:
-        os.close(descriptor)
-    assert f"fcgi_apps[shop].release: another run is working in {releases}" in result["msg"]
+    assert f"fcgi_apps[shop].release: another run is working in {host}/shop" in result["msg"]
+    assert run("placed", release(source()))["changed"]
 
 
 def test_an_error_while_placing_names_the_app_and_leaves_no_half_release(host, run, source, release, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pathlib
 import stat
 
 import pytest
@@ -303,20 +304,21 @@ def masked(before, after, **entry):
         diff.read_file = original
 
 
-class TestDifference:
-    mask = [r"^(\s+\w+=).*$"]
+MASKS = [r"^(\s+\w+=).*$"]
 
+
+class TestDifference:
     def test_a_changed_masked_value_is_seen_to_change_but_not_shown(self):
-        shown = masked("[x]\n pw=hunter2\n", "[x]\n pw=hunter3\n", mask=self.mask)
+        shown = masked("[x]\n pw=hunter2\n", "[x]\n pw=hunter3\n", mask=MASKS)
         assert shown["before"] == "[x]\n pw=********\n"
         assert shown["after"] == "[x]\n pw=******** (changed)\n"
 
     def test_an_unchanged_masked_value_beside_a_change_is_the_same_on_both_sides(self):
-        shown = masked("[x]\n pw=hunter2\n", "[y]\n pw=hunter2\n", mask=self.mask)
+        shown = masked("[x]\n pw=hunter2\n", "[y]\n pw=hunter2\n", mask=MASKS)
         assert (shown["before"], shown["after"]) == ("[x]\n pw=********\n", "[y]\n pw=********\n")
 
     def test_masked_values_that_change_places_are_seen_to_change(self):
-        shown = masked(" pw=a\n pw=b\n", " pw=b\n pw=a\n", mask=self.mask)
+        shown = masked(" pw=a\n pw=b\n", " pw=b\n pw=a\n", mask=MASKS)
         assert shown["before"] != shown["after"]
 
     def test_a_secret_file_is_masked_as_a_whole(self):
@@ -370,13 +372,13 @@ class TestScratch:
         (tree / "nginx.conf").write_text(f"include {tree}/conf.d/*.conf; include /etc/fcgi/current/x; include {tree}2/y; include /opt{tree}/z;")
         scratch = self.build(tmp_path)
         expected = f"include {scratch.tree}/conf.d/*.conf; include {scratch.staged}/x; include {tree}2/y; include /opt{tree}/z;"
-        assert open(f"{scratch.tree}/nginx.conf").read() == expected
+        assert pathlib.Path(scratch.tree, "nginx.conf").read_text() == expected
 
     def test_staged_files_that_name_the_live_set_mean_themselves(self, tmp_path):
         (tmp_path / "staged").mkdir()
         (tmp_path / "staged/a").write_text("include /etc/fcgi/current/b;")
         scratch = self.build(tmp_path, tree=None)
-        assert open(f"{scratch.staged}/a").read() == f"include {scratch.staged}/b;"
+        assert pathlib.Path(scratch.staged, "a").read_text() == f"include {scratch.staged}/b;"
 
     def test_links_in_the_tree_are_made_as_they_will_be(self, tmp_path):
         confd = tmp_path / "etc/nginx/conf.d"
@@ -393,12 +395,33 @@ class TestScratch:
             "sibling.conf": f"{scratch.tree}/conf.d/ours.conf",
         }
 
+    def test_a_link_in_a_directory_that_lies_elsewhere_is_not_made_there(self, tmp_path):
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / "ours.conf").symlink_to("/etc/fcgi/current/old")
+        tree = tmp_path / "etc/nginx"
+        tree.mkdir(parents=True)
+        (tree / "sites").symlink_to(elsewhere)
+        scratch = self.build(tmp_path, links=[{"path": f"{tree}/sites/ours.conf", "target": "new"}])
+        assert os.readlink(f"{scratch.tree}/sites/ours.conf") == f"{scratch.staged}/new"
+        assert os.readlink(elsewhere / "ours.conf") == "/etc/fcgi/current/old"
+
+    def test_a_tree_that_is_a_symbolic_link_is_copied_under_both_its_names(self, tmp_path):
+        real = tmp_path / "opt/nginx"
+        (real / "conf.d").mkdir(parents=True)
+        tree = tmp_path / "link"
+        tree.symlink_to(real)
+        (real / "nginx.conf").write_text(f"{tree}/a {real}/b")
+        scratch = self.build(tmp_path, tree=str(tree), links=[{"path": f"{tree}/conf.d/ours.conf", "target": "new"}])
+        assert pathlib.Path(scratch.tree, "nginx.conf").read_text() == f"{scratch.tree}/a {scratch.tree}/b"
+        assert os.listdir(real / "conf.d") == []
+
     def test_substitutions_apply_by_line_and_know_the_copies(self, tmp_path):
         tree = tmp_path / "etc/nginx"
         tree.mkdir(parents=True)
         (tree / "nginx.conf").write_text("user x;\npid /run/nginx.pid;\n")
         scratch = self.build(tmp_path, substitute=[{"pattern": r"^\s*pid\s+[^;]+;", "replacement": "pid {tree}/nginx.pid;"}])
-        assert open(f"{scratch.tree}/nginx.conf").read() == f"user x;\npid {scratch.tree}/nginx.pid;\n"
+        assert pathlib.Path(scratch.tree, "nginx.conf").read_text() == f"user x;\npid {scratch.tree}/nginx.pid;\n"
 
     def test_binary_files_and_undecodable_ones_are_copied_as_they_are(self, tmp_path):
         tree = tmp_path / "etc/nginx"
@@ -407,7 +430,7 @@ class TestScratch:
         for name, data in samples.items():
             (tree / name).write_bytes(data)
         scratch = self.build(tmp_path)
-        assert {name: open(f"{scratch.tree}/{name}", "rb").read() for name in samples} == samples
+        assert {name: pathlib.Path(scratch.tree, name).read_bytes() for name in samples} == samples
 
     def test_messages_speak_of_the_real_places(self, tmp_path):
         scratch = self.build(tmp_path)

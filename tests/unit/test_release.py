@@ -211,8 +211,8 @@ def option(**changes):
         ([option(version="")], "version '' cannot"),
         ([option(version=".hidden")], "version '.hidden' cannot"),
         ([option(keep=0)], "keep: 0 is not"),
-        ([option(path="srv")], "path srv must be absolute"),
-        ([option(), option(app="blog")], "fcgi_apps[blog].release: path /srv/fcgi/shop must be absolute and no other app's (fcgi_apps[shop] has it)"),
+        ([option(path="srv")], "path srv is not absolute"),
+        ([option(), option(app="blog")], "fcgi_apps[blog].release: path /srv/fcgi/shop is that of fcgi_apps[shop] too"),
     ],
 )
 def test_unfit_options_are_named(options, complaint):

@@ -1,0 +1,226 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The plan, by table: from what runs and what is asked to the steps."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.webops.fastcgi.plugins.module_utils.backend import Configuration, Survey
+from ansible_collections.webops.fastcgi.plugins.module_utils.plan import (
+    ADDED,
+    CHANGED,
+    REMOVED,
+    SAME,
+    Program,
+    Selected,
+    SelectionError,
+    Step,
+    make_plan,
+    nearest,
+    pictures,
+    programs_of,
+    remove,
+    select,
+)
+
+
+def process(name, state):
+    """state "new" is stopped, and never started."""
+    return {"full_name": name, "program": name.partition(":")[0], "state": "stopped" if state == "new" else state, "ever_started": state != "new"}
+
+
+def program(section, *states, autostart=True):
+    """A program "shop" with a process shop:0, shop:1, ... in each of the states; of a section not in the supervisor, one process."""
+    names = [f"shop:{number}" for number in range(max(1, len(states)))]
+    declared = {} if section == REMOVED else dict.fromkeys(names, autostart)
+    return Program("shop", section, {name: process(name, state) for name, state in zip(names, states)}, declared)
+
+
+def plan(state, observed, **options):
+    by_name = options.pop("by_name", False)
+    chosen = options.pop("chosen", None)
+    return make_plan(state, [Selected("shop", chosen, by_name)], {"shop": observed}, **options)
+
+
+ADD = Step("add", "shop")
+START = Step("start", "shop", ("shop:0",))
+STOP = Step("stop", "shop", ("shop:0",))
+RESTART = Step("restart", "shop", ("shop:0",))
+UPDATE = Step("update", "shop", stops=("shop:0",))
+UPDATE_AT_REST = Step("update", "shop")
+
+ONE_PROCESS = [
+    # state, section, what its one process does, by name, the step, whether it has to run at the end
+    ("present", ADDED, None, False, ADD, True),
+    ("present", SAME, "running", False, None, True),
+    ("present", SAME, "starting", False, None, True),
+    ("present", SAME, "backoff", False, None, True),
+    ("present", SAME, "new", False, None, True),
+    ("present", SAME, "stopped", False, None, False),
+    ("present", SAME, "stopped", True, None, False),
+    ("present", SAME, "stopping", False, None, False),
+    ("present", SAME, "exited", False, START, True),
+    ("present", SAME, "fatal", False, START, True),
+    ("present", SAME, "unknown", False, None, True),
+    ("present", CHANGED, "running", False, UPDATE, True),
+    ("present", CHANGED, "backoff", False, UPDATE, True),
+    ("present", CHANGED, "fatal", False, UPDATE_AT_REST, True),
+    ("present", CHANGED, "exited", False, UPDATE_AT_REST, True),
+    ("present", CHANGED, "stopped", False, None, False),
+    ("started", ADDED, None, False, ADD, True),
+    ("started", SAME, "running", False, None, True),
+    ("started", SAME, "stopped", False, START, True),
+    ("started", SAME, "stopping", False, START, True),
+    ("started", SAME, "new", False, START, True),
+    ("started", SAME, "fatal", False, START, True),
+    ("started", CHANGED, "stopped", False, UPDATE_AT_REST, True),
+    ("restarted", ADDED, None, False, ADD, True),
+    ("restarted", SAME, "running", False, RESTART, True),
+    ("restarted", SAME, "backoff", False, RESTART, True),
+    ("restarted", SAME, "fatal", False, START, True),
+    ("restarted", SAME, "stopped", False, None, False),
+    ("restarted", SAME, "stopped", True, START, True),
+    ("restarted", CHANGED, "running", True, UPDATE, True),
+    ("restarted", CHANGED, "stopped", False, None, False),
+    ("restarted", CHANGED, "stopped", True, UPDATE_AT_REST, True),
+    ("stopped", ADDED, None, False, None, False),
+    ("stopped", SAME, "running", False, STOP, False),
+    ("stopped", SAME, "starting", False, STOP, False),
+    ("stopped", SAME, "backoff", False, STOP, False),
+    ("stopped", SAME, "stopping", False, None, False),
+    ("stopped", SAME, "fatal", False, None, False),
+    ("stopped", CHANGED, "running", False, STOP, False),
+    ("reloaded", SAME, "running", False, Step("reload", "shop", ("shop:0",), signal="HUP"), True),
+    ("reloaded", SAME, "stopped", False, None, False),
+    ("absent", ADDED, None, False, None, False),
+    ("absent", SAME, "running", False, Step("remove", "shop", stops=("shop:0",)), False),
+    ("absent", REMOVED, "fatal", False, Step("remove", "shop"), False),
+]
+
+
+@pytest.mark.parametrize(("state", "section", "does", "by_name", "step", "runs"), ONE_PROCESS, ids=lambda value: str(value) if isinstance(value, str) else "")
+def test_one_process(state, section, does, by_name, step, runs):
+    made = plan(state, program(section, *([does] if does else [])), by_name=by_name)
+    assert list(made.steps) == ([step] if step else [])
+    assert made.running == ({"shop:0"} if runs else set())
+
+
+def test_stopping_is_waited_for_though_there_is_nothing_to_do():
+    assert plan("stopped", program(SAME, "stopping")).resting == {"shop:0"}
+
+
+def test_a_change_to_what_was_stopped_by_hand_is_pending_and_says_why():
+    made = plan("present", program(CHANGED, "stopped", "stopped"))
+    assert made.pending == ("shop",) and "stopped by hand" in made.warnings[0]
+
+
+def test_of_a_pool_what_was_stopped_by_hand_rests_after_an_update():
+    made = plan("present", program(CHANGED, "running", "stopped", "fatal"))
+    assert made.steps == (Step("update", "shop", stops=("shop:0",), rests=("shop:1",)),)
+    assert made.running == {"shop:0", "shop:2"}
+
+
+def test_a_changed_pool_that_grows_and_shrinks_is_judged_by_its_new_processes():
+    observed = Program("shop", CHANGED, {"old": process("old", "running")}, {"new": True})
+    made = plan("started", observed)
+    assert made.steps == (Step("update", "shop", stops=("old",)),) and made.running == {"new"}
+
+
+def test_what_an_interrupted_call_stopped_is_started_again():
+    assert plan("present", program(SAME, "stopped"), interrupted={"shop:0"}).steps == (START,)
+    assert plan("present", program(CHANGED, "stopped"), interrupted={"shop:0"}).steps == (UPDATE_AT_REST,)
+
+
+def test_one_process_of_a_pool_can_be_meant():
+    made = plan("restarted", program(SAME, "running", "running"), chosen=frozenset({"shop:1"}))
+    assert made.steps == (Step("restart", "shop", ("shop:1",)),) and made.running == {"shop:1"}
+
+
+def test_what_is_not_started_by_itself_is_started_only_when_asked_or_when_it_ran_before():
+    assert plan("present", program(SAME, "new", autostart=False)).steps == ()
+    assert plan("started", program(ADDED, autostart=False)).steps == (Step("add", "shop", ("shop:0",)),)
+    assert plan("present", program(CHANGED, "running", autostart=False)).steps == (Step("update", "shop", ("shop:0",), ("shop:0",)),)
+    assert plan("present", program(CHANGED, "stopped", autostart=False)).pending == ()
+
+
+def test_a_signal_does_not_apply_a_changed_section():
+    made = plan("reloaded", program(CHANGED, "running"), signals={"shop": "USR2"})
+    assert made.steps[0].signal == "USR2" and made.pending == ("shop",)
+
+
+def test_absent_warns_only_while_the_section_stands():
+    assert "still in the configuration" in remove(program(SAME, "running")).warnings[0]
+    assert remove(program(REMOVED, "running")).warnings == ()
+
+
+def test_a_survey_becomes_programs():
+    survey = Survey(
+        added=["new"], changed=["changed"], removed=["gone"],
+        configurations=[Configuration("new", "new", True, 1), Configuration("changed", "changed", False, 1), Configuration("same", "same:0", True, 1)],
+        processes=[process("changed", "running"), process("gone", "running"), process("same:0", "running")],
+    )  # fmt: skip
+    programs = programs_of(survey)
+    assert {name: one.section for name, one in programs.items()} == {"new": ADDED, "changed": CHANGED, "gone": REMOVED, "same": SAME}
+    assert programs["changed"].automatic == set() and list(programs["same"].processes) == ["same:0"]
+
+
+CANDIDATES = {"shop": ["web"], "shop-admin": ["web", "staff"], "blog": []}
+KNOWN = {"shop": ["shop:shop_00", "shop:shop_01"], "shop-admin": ["shop-admin"], "blog": ["blog"]}
+
+
+@pytest.mark.parametrize(
+    ("names", "groups", "expected"),
+    [
+        ([], [], {"shop": None, "shop-admin": None, "blog": None}),
+        (["shop"], [], {"shop": None}),
+        (["shop:"], [], {"shop": None}),
+        (["shop:*"], [], {"shop": None}),
+        (["shop*"], [], {"shop": None, "shop-admin": None}),
+        (["shop:shop_01"], [], {"shop": {"shop:shop_01"}}),
+        (["shop:*_01", "shop:*_00"], [], {"shop": {"shop:shop_00", "shop:shop_01"}}),
+        (["shop:shop_01", "shop"], [], {"shop": None}),
+        (["blog:blog"], [], {"blog": {"blog"}}),
+        ([], ["staff"], {"shop-admin": None}),
+        (["blog"], ["web"], {"shop": None, "shop-admin": None, "blog": None}),
+    ],
+)
+def test_names_and_groups_select(names, groups, expected):
+    selection, missing = select(names, groups, CANDIDATES, KNOWN)
+    assert {one.program: one.processes for one in selection} == expected and missing == []
+
+
+def test_only_a_name_that_is_written_out_asks_for_what_was_stopped_by_hand():
+    assert [one.by_name for one in select(["shop"], [], CANDIDATES, KNOWN)[0]] == [True]
+    assert [one.by_name for one in select(["sho?"], [], CANDIDATES, KNOWN)[0]] == [False]
+    assert [one.by_name for one in select(["b*", "blog:*"], [], CANDIDATES, KNOWN)[0]] == [True]
+
+
+def test_what_selects_nothing_is_told_apart_and_helped():
+    assert select(["shop", "shpo", "shop:shop_07"], [], CANDIDATES, KNOWN)[1] == ["shpo", "shop:shop_07"]
+    assert nearest("shpo", CANDIDATES) == "did you mean shop?"
+    assert nearest("xyz", CANDIDATES) == "there are: blog, shop, shop-admin"
+    assert nearest("xyz", []) == "there are none"
+    with pytest.raises(SelectionError, match=r"'stuff'.*did you mean staff"):
+        select([], ["stuff"], CANDIDATES, KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("state", "observed", "before", "after"),
+    [
+        ("present", program(ADDED), ("none", {}), ("current", {"shop:0": "running"})),
+        ("present", program(CHANGED, "fatal", "stopped"),
+         ("outdated", {"shop:0": "fatal", "shop:1": "stopped"}), ("current", {"shop:0": "running", "shop:1": "stopped"})),
+        ("restarted", program(SAME, "running"), ("current", {"shop:0": "running"}), ("current", {"shop:0": "running (restarted)"})),
+        ("reloaded", program(SAME, "running"), ("current", {"shop:0": "running"}), ("current", {"shop:0": "running (signal HUP)"})),
+        ("stopped", program(SAME, "running"), ("current", {"shop:0": "running"}), ("current", {"shop:0": "stopped"})),
+        ("absent", program(REMOVED, "running"), ("gone from the files", {"shop:0": "running"}), ("gone from the files", {})),
+    ],
+)  # fmt: skip
+def test_pictures_show_what_the_plan_touches(state, observed, before, after):
+    shown = pictures(plan(state, observed), {"shop": observed})
+    assert [(picture["shop"]["configuration"], picture["shop"]["processes"]) for picture in shown] == [before, after]
+
+
+def test_pictures_are_empty_where_nothing_is_to_be_done():
+    observed = program(SAME, "running")
+    assert pictures(plan("present", observed), {"shop": observed}) == ({}, {})
