@@ -65,12 +65,12 @@ class Journal:
 class Converger:
     """One call's way to its plan. After run(): done, failures, processes and warnings tell what came of it.
 
-    done: steps carried out. failures: reason by process (or by program, where it concerns no single one). processes: the last look.
+    startsecs: by process. done: steps carried out. failures: reason by process (or by program, where it concerns no single one). processes: the last look.
     """
 
-    def __init__(self, backend: Backend, survey: Survey, timeout: float, journal: Journal) -> None:
+    def __init__(self, backend: Backend, survey: Survey, startsecs: t.Mapping[str, int], timeout: float, journal: Journal) -> None:
         self._backend = backend
-        self._startsecs = {one.full_name: one.startsecs for one in survey.configurations}
+        self._startsecs = startsecs
         self._timeout = timeout
         self._deadline = time.monotonic() + timeout
         self._journal = journal
@@ -126,7 +126,7 @@ class Converger:
 
     def _look_again(self, at_once: bool = False) -> None:
         self._pause = _SHORTEST_PAUSE if at_once else min(self._pause * 1.5, _LONGEST_PAUSE)
-        time.sleep(max(self._pause, self._look_seconds))  # a supervisord that describes hundreds of programs does nothing else meanwhile
+        time.sleep(max(self._pause, 2 * self._look_seconds))  # a supervisord that describes hundreds of programs does nothing else meanwhile
         begin = time.monotonic()
         self.processes = {process["full_name"]: process for process in self._backend.processes()}
         now = time.monotonic()

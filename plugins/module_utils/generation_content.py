@@ -174,7 +174,7 @@ class Identity:
 
     def __init__(self, lenient: bool = False) -> None:
         self.lenient = lenient
-        self.unknown: list[str] = []
+        self.unknown: set[str] = set()
 
     def uid(self, entry: dict[str, t.Any]) -> int:
         return self._resolve("user", entry, "owner", os.geteuid(), lambda name: pwd.getpwnam(name).pw_uid)
@@ -194,7 +194,7 @@ class Identity:
             problem = f'{entry["path"]}: {key}: there is no {kind} "{name}" on this host; create it first, or name another one'
             if not self.lenient:
                 raise GenerationError(problem) from None
-            self.unknown.append(problem)
+            self.unknown.add(problem)
             return UNKNOWN_ID
 
 

@@ -86,11 +86,11 @@ class Plan(t.NamedTuple):
         )
 
 
-def programs_of(survey: t.Any) -> dict[str, Program]:
-    """All programs of a backend's Survey, by name."""
+def programs_of(survey: t.Any, configurations: t.Iterable[t.Any]) -> dict[str, Program]:
+    """All programs of a backend's Survey and its Configurations, by name."""
     sections = {**dict.fromkeys(survey.added, ADDED), **dict.fromkeys(survey.changed, CHANGED), **dict.fromkeys(survey.removed, REMOVED)}
     programs: dict[str, Program] = {name: Program(name, section, {}, {}) for name, section in sections.items()}
-    for one in survey.configurations:
+    for one in configurations:
         programs.setdefault(one.program, Program(one.program, SAME, {}, {})).autostart[one.full_name] = one.autostart
     for process in survey.processes:
         programs.setdefault(process["program"], Program(process["program"], SAME, {}, {})).processes[process["full_name"]] = process

@@ -431,7 +431,8 @@ def _make_venv(release, account, gid):
     """Make ``.venv`` as the app's user: what pip installs may run code of its own while it is being installed."""
     venv = os.path.join(release.directory, VENV)
     requirements = os.path.join(release.directory, release.python_requirements)
-    with tempfile.TemporaryDirectory(prefix="fcgi-release-") as home:
+    # In the release, so that the next run clears away what an interrupted one left of it.
+    with tempfile.TemporaryDirectory(dir=release.directory) as home:
         os.chown(home, account.pw_uid, gid)
         _run_as(release, account, gid, home, [_python(), "-I", "-m", "venv", venv])
         pip = [os.path.join(venv, "bin", "python"), "-I", "-m", "pip"]

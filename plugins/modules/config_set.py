@@ -182,7 +182,7 @@ options:
         default: {}
   _archive:
     description:
-      - Set by the action plugin: the archive on the host that holds the contents of O(files). Not to be given.
+      - The archive on the host that holds the contents of O(files). Set by the action plugin, and not to be given.
     type: str
   keep:
     description:
@@ -503,7 +503,7 @@ class ConfigSet:
         message: str,
         diff: t.Sequence[dict[str, str]] = (),
     ) -> dict[str, t.Any]:
-        for problem in self.identity.unknown:
+        for problem in sorted(self.identity.unknown):
             self.module.warn(problem)
         applied = self.store.applied()
         return {

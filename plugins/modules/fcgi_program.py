@@ -188,7 +188,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.webops.fastcgi.plugins.module_utils import diagnosis, programs
-from ansible_collections.webops.fastcgi.plugins.module_utils.backend import Backend, SupervisorError, SupervisorUnreachable
+from ansible_collections.webops.fastcgi.plugins.module_utils.backend import Backend, Configuration, SupervisorError, SupervisorUnreachable, Survey
 from ansible_collections.webops.fastcgi.plugins.module_utils.converge import Converger, Journal
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationError, GenerationStore
 from ansible_collections.webops.fastcgi.plugins.module_utils.plan import (
@@ -277,10 +277,11 @@ class Call:
                     raise
                 self._assume_absent(declared)
                 return
-            known = programs_of(survey)
+            configurations = self._configurations(backend, survey, declared)
+            known = programs_of(survey, configurations)
             selection = self._select(declared, known)
             plan = self._plan(declared, selection, known)
-            converger = Converger(backend, survey, timeout, Journal(declared.path))
+            converger = Converger(backend, survey, {one.full_name: one.startsecs for one in configurations}, timeout, Journal(declared.path))
             if check_mode:
                 converger.done = list(plan.steps)
             else:
@@ -290,6 +291,14 @@ class Call:
             self.result["failed_programs"] = [_failure(name, converger, backend, declared) for name in converger.failures]
         if self.result["failed_programs"]:
             raise Failed(_failure_words(self.result["failed_programs"]))
+
+    def _configurations(self, backend: Backend, survey: Survey, declared: Declared) -> list[Configuration]:
+        """What the sections say; from the metadata where nothing has changed, since no other question takes supervisord so long."""
+        if survey.added or survey.changed or not (declared.path and self.whole_list):
+            return backend.configurations()
+        metadata = {program["name"]: program for program in declared.programs if program["name"] not in survey.removed}
+        held = [(process["full_name"], metadata[process["program"]]) for process in survey.processes if process["program"] in metadata]
+        return [Configuration(program["name"], name, program["autostart"], program["startsecs"]) for name, program in held]
 
     def _alone(self) -> t.ContextManager[t.Any]:
         """Two deployments of one set take turns."""

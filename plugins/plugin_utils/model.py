@@ -1268,6 +1268,8 @@ def _location(app, index, options):
         "split": _split(location),
         "directives": _directives(location),
         "params": _params(location, options),
+        # As in nginx's stock files: applications take HTTPS for set when it is there, though empty.
+        "if_not_empty": ["HTTPS"],
         "static": [_static(static) for static in location["static"]],
         "auth": auth,
         "extra": location["extra"],

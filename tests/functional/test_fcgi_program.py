@@ -238,7 +238,7 @@ def test_a_program_and_its_successor_can_have_the_same_port(host, converge):
 
 
 def test_two_programs_can_swap_their_ports(host, converge):
-    one, other = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
+    one, other = (f"tcp://127.0.0.1:{free_port()}" for _port in range(2))
     host.fcgi_section("quick", socket=one)
     host.fcgi_section("slow", socket=other, command=STUBBORN, stopwaitsecs=1)
     host.start()

@@ -154,12 +154,9 @@ def test_absent_warns_only_while_the_section_stands():
 
 
 def test_a_survey_becomes_programs():
-    survey = Survey(
-        added=["new"], changed=["changed"], removed=["gone"],
-        configurations=[Configuration("new", "new", True, 1), Configuration("changed", "changed", False, 1), Configuration("same", "same:0", True, 1)],
-        processes=[process("changed", "running"), process("gone", "running"), process("same:0", "running")],
-    )  # fmt: skip
-    programs = programs_of(survey)
+    survey = Survey(["new"], ["changed"], ["gone"], [process("changed", "running"), process("gone", "running"), process("same:0", "running")])
+    configurations = [Configuration("new", "new", True, 1), Configuration("changed", "changed", False, 1), Configuration("same", "same:0", True, 1)]
+    programs = programs_of(survey, configurations)
     assert {name: one.section for name, one in programs.items()} == {"new": ADDED, "changed": CHANGED, "gone": REMOVED, "same": SAME}
     assert programs["changed"].automatic == set() and list(programs["same"].processes) == ["same:0"]
 

@@ -59,12 +59,11 @@ class Configuration(t.NamedTuple):
 
 
 class Survey(t.NamedTuple):
-    """The configuration files, read anew, beside what the supervisor runs."""
+    """The configuration files, read anew, beside what the supervisor runs: programs that differ, and all processes."""
 
     added: list[str]
     changed: list[str]
     removed: list[str]
-    configurations: list[Configuration]
     processes: list[dict[str, t.Any]]
 
 
@@ -74,6 +73,10 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def survey(self) -> Survey:
         """Have the supervisor read its configuration files again (that starts and stops nothing) and compare."""
+
+    @abc.abstractmethod
+    def configurations(self) -> list[Configuration]:
+        """All processes that the configuration files declare, as they were read last."""
 
     @abc.abstractmethod
     def processes(self) -> list[dict[str, t.Any]]:

@@ -89,14 +89,15 @@ class XmlRpcSupervisor(Backend):
         self._ready = False
 
     def survey(self) -> Survey:
-        changes, configurations, processes = self._several(
-            [("supervisor.reloadConfig", ()), ("supervisor.getAllConfigInfo", ()), ("supervisor.getAllProcessInfo", ())]
-        )
-        for answer in (changes, configurations, processes):
+        changes, processes = self._several([("supervisor.reloadConfig", ()), ("supervisor.getAllProcessInfo", ())])
+        for answer in (changes, processes):
             if isinstance(answer, SupervisorFault):
                 raise answer
         added, changed, removed = changes[0]
-        return Survey(added, changed, removed, [_configuration(one) for one in configurations], [_process(one) for one in processes])
+        return Survey(added, changed, removed, [_process(info) for info in processes])
+
+    def configurations(self) -> list[Configuration]:
+        return [_configuration(info) for info in self._call("supervisor.getAllConfigInfo")]
 
     def processes(self) -> list[dict[str, t.Any]]:
         return [_process(info) for info in self._call("supervisor.getAllProcessInfo")]
