@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Everything that the tests run on this machine; the test hosts are built by molecule/images/build.
-PACKAGES := podman crun netavark iptables mmdebstrap nginx golang-go shellcheck
+PACKAGES := podman crun netavark iptables mmdebstrap nginx supervisor golang-go fcgiwrap php8.2-fpm python3-venv shellcheck
 COLLECTION := .cache/collections/ansible_collections/webops/fastcgi
 RUN := .venv-test/bin/python tests/run.py
 
@@ -28,7 +28,7 @@ test: ## everything below; installs what it needs (as root) and says so
 lint: packages .venv-test/installed $(COLLECTION) ## linters, ansible-test sanity, documentation, the built collection
 	@$(RUN) lint
 
-unit: .venv-test/installed $(COLLECTION) ## pure logic
+unit: packages .venv-test/installed $(COLLECTION) ## pure logic
 	@$(RUN) unit
 
 functional: packages .venv-test/installed $(COLLECTION) ## modules against real processes on this machine

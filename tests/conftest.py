@@ -1,5 +1,6 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What every test shares: the collection on the import path, and a way to run a module for real."""
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 
 import pytest
 
@@ -17,12 +17,12 @@ CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def _collections_root() -> pathlib.Path:
-    """A directory in which this checkout is ansible_collections/webops/fastcgi, whatever the checkout is called."""
-    root = pathlib.Path(tempfile.gettempdir()) / f"webops-fastcgi-tests-{os.getpid()}"
+    """The directory in which this checkout is ansible_collections/webops/fastcgi, whatever the checkout is called. The Makefile makes the same."""
+    root = CHECKOUT / ".cache" / "collections"
     link = root / "ansible_collections" / "webops" / "fastcgi"
-    link.parent.mkdir(parents=True, exist_ok=True)
     if not link.is_symlink():
-        link.symlink_to(CHECKOUT)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to("../../../..")
     return root
 
 
@@ -39,14 +39,17 @@ with patch_module_args(request["args"]):
 
 
 def execute_module(module, args, check=False, diff=False, python=sys.executable, env=None, timeout=120):
-    """Run a module of the collection in a process of its own, as Ansible does on a host, and return its result (dict)."""
-    args = dict(args, _ansible_check_mode=check, _ansible_diff=diff)
-    environment = dict(os.environ, PYTHONPATH=str(COLLECTIONS), **(env or {}))
+    """Run a module of the collection in a process of its own, as Ansible does on a host, and return its result (dict).
+
+    env: environment variables in addition to those of the tests. A PYTHONPATH among them is searched before the collection.
+    """
+    args = {**args, "_ansible_check_mode": check, "_ansible_diff": diff}
+    path = [*filter(None, [(env or {}).get("PYTHONPATH")]), str(COLLECTIONS)]
     done = subprocess.run(
         [str(python), "-c", _DRIVER],
-        input=json.dumps({"module": module, "args": args}),
-        capture_output=True, text=True, timeout=timeout, env=environment, check=False,
-    )
+        input=json.dumps({"module": module, "args": args}), env={**os.environ, **(env or {}), "PYTHONPATH": os.pathsep.join(path)},
+        capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     assert lines, f"{module} printed no result.\nstdout: {done.stdout}\nstderr: {done.stderr}"
     result = json.loads(lines[-1])

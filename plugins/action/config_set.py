@@ -36,7 +36,7 @@ class ActionModule(ActionBase):
                 files = _checked(arguments.get("files"))
                 contents = Renderer(self, task_vars or {}).render(files)
                 arguments["files"] = [{key: value for key, value in item.items() if key not in _CONTROLLER_KEYS} for item in files]
-                arguments["_archive"] = self._send(_archive(contents))
+                arguments["archive"] = self._send(_archive(contents))
             return self._execute_module(module_name="webops.fastcgi.config_set", module_args=arguments, task_vars=task_vars)
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)

@@ -32,8 +32,8 @@ GET_VALUES = 9
 GET_VALUES_RESULT = 10
 UNKNOWN_TYPE = 11
 
-MANAGEMENT = 0    # the request id of records that belong to the connection
-REQUEST = 1       # the request id of the only request that a connection of ours carries
+MANAGEMENT = 0  # the request id of records that belong to the connection
+REQUEST = 1  # the request id of the only request that a connection of ours carries
 RESPONDER = 1
 MAX_CONTENT = 0xFFFF
 
@@ -42,11 +42,11 @@ HEADER_LIMIT = 64 * 1024
 STDOUT_LIMIT = 1024 * 1024
 STDERR_LIMIT = 64 * 1024
 
-_SUN_PATH_MAX = 107    # bytes of sockaddr_un.sun_path on Linux without its final NUL
+_SUN_PATH_MAX = 107  # bytes of sockaddr_un.sun_path on Linux without its final NUL
 
-_HEADER = struct.Struct(">BBHHBx")      # version, type, request id, content length, padding length
-_BEGIN_BODY = struct.Struct(">HB5x")    # role, flags: 0, so that the application closes the connection
-_END_BODY = struct.Struct(">LB3x")      # status of the application, status of the protocol
+_HEADER = struct.Struct(">BBHHBx")  # version, type, request id, content length, padding length
+_BEGIN_BODY = struct.Struct(">HB5x")  # role, flags: 0, so that the application closes the connection
+_END_BODY = struct.Struct(">LB3x")  # status of the application, status of the protocol
 
 _TCP_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})")
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
@@ -105,6 +105,7 @@ class Response(NamedTuple):
 
 # Records
 
+
 def pack_record(record_type: int, request_id: int, content: bytes = b"") -> bytes:
     """One record, unpadded: php-fpm refuses one whose content and padding exceed 65535 bytes together."""
     return _HEADER.pack(VERSION, record_type, request_id, len(content), 0) + content
@@ -112,7 +113,7 @@ def pack_record(record_type: int, request_id: int, content: bytes = b"") -> byte
 
 def pack_stream(record_type: int, content: bytes) -> bytes:
     """A stream of our request: `content` in records of at most 65535 bytes, and the empty record that ends it."""
-    chunks = [content[start:start + MAX_CONTENT] for start in range(0, len(content), MAX_CONTENT)]
+    chunks = [content[start : start + MAX_CONTENT] for start in range(0, len(content), MAX_CONTENT)]
     return b"".join(pack_record(record_type, REQUEST, chunk) for chunk in [*chunks, b""])
 
 
@@ -142,12 +143,13 @@ def take_record(buffer: bytearray) -> Record | None:
     end = _HEADER.size + length + padding
     if len(buffer) < end:
         return None
-    content = bytes(buffer[_HEADER.size:_HEADER.size + length])
+    content = bytes(buffer[_HEADER.size : _HEADER.size + length])
     del buffer[:end]
     return Record(record_type, request_id, content)
 
 
 # Requests and responses
+
 
 def cgi_params(method: str, script_name: str, path_info: str, query: str, content_length: int) -> dict[str, str]:
     """The variables of a request, as a web server on this host would set them (RFC 3875, section 4.1, and nginx's fastcgi_params).
@@ -187,13 +189,13 @@ def parse_response(stdout: bytes, stderr: str = "") -> Response:
     if not end:
         raise FastCGIError("malformed", f"the answer has no CGI header and empty line in its first {HEADER_LIMIT} bytes: the program does not answer as CGI")
     headers: dict[str, str] = {}
-    for number, line in enumerate(stdout[:end.start()].decode("utf-8", "replace").split("\n"), start=1):
+    for number, line in enumerate(stdout[: end.start()].decode("utf-8", "replace").split("\n"), start=1):
         name, colon, value = line.partition(":")
         if not colon:
             raise FastCGIError("malformed", f"line {number} of the answer's CGI header is not of the form 'name: value'")
         name, value = name.strip().lower(), value.strip()
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return Response(_status(headers), headers, stdout[end.end():], stderr)
+    return Response(_status(headers), headers, stdout[end.end() :], stderr)
 
 
 def _status(headers: dict[str, str]) -> int:
@@ -206,10 +208,11 @@ def _status(headers: dict[str, str]) -> int:
 
 # Addresses and connections
 
+
 def parse_address(address: str) -> str | tuple[str, int]:
     """The path of `unix:/path`, or host and port of `127.0.0.1:9001`, `[::1]:9001` or `name:9001`. Raises FastCGIError `address`."""
     if address.startswith("unix:"):
-        return _checked_path(address[len("unix:"):])
+        return _checked_path(address[len("unix:") :])
     tcp = _TCP_ADDRESS.fullmatch(address)
     if not tcp or not 1 <= int(tcp["port"]) <= 65535:
         raise FastCGIError("address", f"{address!r} is not an address: it must be like unix:/run/fastcgi/shop.sock, 127.0.0.1:9001 or [::1]:9001")
@@ -282,8 +285,7 @@ class _Connection:
     def _out_of_time(self) -> NoReturn:
         if self._anything_came:
             raise FastCGIError("unfinished", f"the answer began but did not end within {self._timeout:g} s: raise the timeout if that is normal")
-        raise FastCGIError(
-            "silent", f"the connection was taken, but no answer came within {self._timeout:g} s: no worker runs, all are busy, or they hang")
+        raise FastCGIError("silent", f"the connection was taken, but no answer came within {self._timeout:g} s: no worker runs, all are busy, or they hang")
 
     def _closed(self) -> NoReturn:
         where = "in the middle of a record" if self._received else "before the answer was complete" if self._anything_came else "without an answer"
@@ -296,7 +298,7 @@ def _connect(address: str, timeout: float) -> socket.socket:
         if isinstance(place, tuple):
             return socket.create_connection(place, timeout)
         return _connect_unix(place, timeout)
-    except (OSError, UnicodeError) as error:    # UnicodeError: a host name that cannot be a DNS name
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be a DNS name
         kind, message = _CONNECT_ERRORS.get(getattr(error, "errno", None), ("unreachable", f"cannot connect: {error}"))
         raise FastCGIError(kind, message) from error
 
@@ -313,6 +315,7 @@ def _connect_unix(path: str, timeout: float) -> socket.socket:
 
 
 # What callers use
+
 
 def ping(address: str, timeout: float) -> None:
     """Return when the FastCGI server at `address` has shown that it lives; its application notices nothing.
@@ -354,9 +357,9 @@ def _read_streams(records: Iterator[Record], stderr: bytearray) -> bytes:
         if record.request_id == MANAGEMENT:
             continue
         if record.request_id == REQUEST and record.type == STDOUT:
-            stdout += record.content[:STDOUT_LIMIT - len(stdout)]
+            stdout += record.content[: STDOUT_LIMIT - len(stdout)]
         elif record.request_id == REQUEST and record.type == STDERR:
-            stderr += record.content[:STDERR_LIMIT - len(stderr)]
+            stderr += record.content[: STDERR_LIMIT - len(stderr)]
         elif record.request_id == REQUEST and record.type == END_REQUEST:
             _check_end(record.content)
             break

@@ -243,7 +243,7 @@ class GenerationStore:
         if applied != live and applied in names:
             return str(applied)
         digest = self.manifest(live)["digest"]
-        for name in reversed(names[:names.index(live)]):
+        for name in reversed(names[: names.index(live)]):
             if self.manifest(name)["digest"] != digest:
                 return name
         raise GenerationError(f"{self.path} keeps no generation before {live} that differs from it; deploy the wanted configuration instead")

@@ -222,10 +222,7 @@ class Labels:
 
 def expected(declaration: Declaration, identity: Identity) -> dict[str, State]:
     """What is to be seen on disk of a generation, by path."""
-    states = {
-        entry["path"]: State("directory", int(entry["mode"], 8), identity.uid(entry), identity.gid(entry), "")
-        for entry in declaration.directories
-    }
+    states = {entry["path"]: State("directory", int(entry["mode"], 8), identity.uid(entry), identity.gid(entry), "") for entry in declaration.directories}
     for entry in declaration.files:
         states[entry["path"]] = State("file", int(entry["mode"], 8), identity.uid(entry), identity.gid(entry), entry["sha256"])
     return states

@@ -54,7 +54,7 @@ def secrets_of(entry: Entry, content: bytes) -> set[str]:
     else:
         patterns = [re.compile(pattern) for pattern in entry.get("mask", [])]
         matches = [(line, pattern.search(line)) for line in text.splitlines() for pattern in patterns]
-        values = {line[match.end(1):] for line, match in matches if match}
+        values = {line[match.end(1) :] for line, match in matches if match}
     for value in list(values):
         values.update(quoted for pair in _QUOTED.findall(value) for quoted in pair)
     values = {value.strip() for value in values}

@@ -51,9 +51,7 @@ class Plan:
     def difference(self) -> list[dict[str, str]]:
         """Before and after of each file or directory that differs, of the links and of the metadata; secrets masked."""
         live_directory = self.store.directory(self.live) if self.live else None
-        parts = generation_diff.difference(
-            live_directory, self.store.current_path, self.observed, self.wanted, self._declared(), self.declaration.contents
-        )
+        parts = generation_diff.difference(live_directory, self.store.current_path, self.observed, self.wanted, self._declared(), self.declaration.contents)
         parts.append(generation_diff.before_after("links", *self._links_before_and_after()))
         metadata = [generation_diff.metadata_text(manifest.get("metadata")) for manifest in (self.live_manifest, self.declaration.manifest)]
         parts.append(generation_diff.before_after("metadata", *metadata))

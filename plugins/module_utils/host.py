@@ -133,7 +133,7 @@ def interpreter(script):
         return find(words[-1])
     if second.startswith("'''exec' "):
         # How pip writes a first line that is too long for the kernel.
-        return shlex.split(second[len("'''exec' "):])[0]
+        return shlex.split(second[len("'''exec' ") :])[0]
     return words[0] if words else ""
 
 
@@ -237,7 +237,7 @@ def tcp_listeners():
 
 def kernel_address(text):
     """Return the ip address that the kernel prints as hexadecimal words in its own byte order."""
-    words = [int(text[start:start + 8], 16) for start in range(0, len(text), 8)]
+    words = [int(text[start : start + 8], 16) for start in range(0, len(text), 8)]
     address = ipaddress.ip_address(b"".join(word.to_bytes(4, sys.byteorder) for word in words))
     return getattr(address, "ipv4_mapped", None) or address
 
@@ -286,9 +286,9 @@ def split_address(address):
     :raises ValueError: if it is neither.
     """
     if address.startswith("unix:"):
-        path = address[len("unix:"):]
+        path = address[len("unix:") :]
         return "unix", path[2:] if path.startswith("//") else path
-    host, _colon, port = (address[len("tcp://"):] if address.startswith("tcp://") else address).rpartition(":")
+    host, _colon, port = (address[len("tcp://") :] if address.startswith("tcp://") else address).rpartition(":")
     if not port.isdigit():
         raise ValueError(f"{address!r} is neither unix:///PATH nor tcp://HOST:PORT")
     return "tcp", (host.strip("[]"), int(port))
@@ -380,9 +380,7 @@ def group_exists(name):
 def users_found(names):
     accounts = {name: lookup(pwd.getpwnam, name) for name in names}
     return {
-        name: {"uid": account.pw_uid, "gid": account.pw_gid, "home": account.pw_dir, "shell": account.pw_shell}
-        for name, account in accounts.items()
-        if account
+        name: {"uid": account.pw_uid, "gid": account.pw_gid, "home": account.pw_dir, "shell": account.pw_shell} for name, account in accounts.items() if account
     }
 
 

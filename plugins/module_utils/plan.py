@@ -62,7 +62,7 @@ class Step(t.NamedTuple):
     action: str  # add, update, remove, start, stop, restart, reload
     program: str
     processes: tuple[str, ...] = ()  # that it is done to; add, update: to be started besides those that the supervisor starts itself
-    stops: tuple[str, ...] = ()  # update, remove: what has to come to rest first
+    stops: tuple[str, ...] = ()  # update: what has to come to rest first
     rests: tuple[str, ...] = ()  # update: stopped by hand before, so stopped again after
     signal: str = ""  # reload
 
@@ -165,7 +165,7 @@ def remove(program: Program) -> Plan:
     warnings = () if program.section == REMOVED else (still_there,)
     if not program.processes:  # the supervisor does not hold it
         return Plan(warnings=warnings)
-    return Plan((Step("remove", program.name, stops=_not_at_rest(program)),), warnings=warnings)
+    return Plan((Step("remove", program.name),), warnings=warnings)
 
 
 def pictures(plan: Plan, programs: t.Mapping[str, Program]) -> tuple[dict[str, t.Any], dict[str, t.Any]]:
@@ -214,7 +214,8 @@ def _update(program: Program, asked: frozenset[str], interrupted: t.Container[st
         return Plan(pending=(program.name,), warnings=(f"{program.name}: {text}",))
     was_up = {name for name, process in program.processes.items() if process["state"] in UP or name in interrupted}
     wanted = (program.automatic | asked | was_up) & set(program.autostart) - by_hand
-    step = Step("update", program.name, _names(wanted - program.automatic), _not_at_rest(program), _names(by_hand & program.automatic))
+    stops = tuple(name for name, process in program.processes.items() if process["state"] not in AT_REST)
+    step = Step("update", program.name, _names(wanted - program.automatic), stops, _names(by_hand & program.automatic))
     return Plan((step,), frozenset(wanted))
 
 
@@ -264,10 +265,6 @@ def _reload(program: Program, chosen: t.Iterable[str], signal: str) -> Plan:
 
 def _names(names: t.Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
-
-
-def _not_at_rest(program: Program) -> tuple[str, ...]:
-    return tuple(name for name, process in program.processes.items() if process["state"] not in AT_REST)
 
 
 def _labelled(label: str, candidates: t.Mapping[str, t.Sequence[str]]) -> list[str]:

@@ -489,7 +489,7 @@ def _prune(release, previous):
         if entry.is_dir(follow_symlinks=False) and _read_marker(entry.path) is not None:
             placed.append((os.stat(os.path.join(entry.path, MARKER)).st_mtime_ns, entry.name))
     youngest = [name for _age, name in sorted(placed, reverse=True)]
-    for name in youngest[release.keep:]:
+    for name in youngest[release.keep :]:
         if name not in (release.version, previous):
             shutil.rmtree(os.path.join(release.all_releases, name))
 

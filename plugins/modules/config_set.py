@@ -180,15 +180,14 @@ options:
         description: Environment variables for the program, in addition to the ones it inherits.
         type: dict
         default: {}
-  _archive:
-    description:
-      - The archive on the host that holds the contents of O(files). Set by the action plugin, and not to be given.
-    type: str
   keep:
     description:
       - How many generations are kept. The live one, the one last proved to be in use and all since are kept in any case.
     type: int
     default: 5
+  archive:
+    description: Where the contents of O(files) are on the host. The action plugin sets it. It is not for tasks.
+    type: path
 """
 
 EXAMPLES = r"""
@@ -326,7 +325,8 @@ _ARGUMENTS: dict[str, t.Any] = {
     "metadata": {"type": "dict", "default": {}},
     "validate": {"type": "dict", "options": _VALIDATE},
     "keep": {"type": "int", "default": 5},
-    "_archive": {"type": "str"},  # a tar archive in which member "3" is the content of files[3]
+    # From the action plugin: a tar archive in which member "3" is the content of files[3].
+    "archive": {"type": "path"},
 }
 
 
@@ -384,7 +384,7 @@ class ConfigSet:
 
     def _declaration(self) -> content.Declaration:
         files = self.params["files"]
-        archive = self.params["_archive"]
+        archive = self.params["archive"]
         if archive is None:
             raise GenerationError("config_set has to run through its action plugin, which renders the files")
         with tarfile.open(archive) as members:

@@ -251,11 +251,11 @@ _ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "deadline": {"type": "float", "default": 0},
 }
 
-_SHORTEST = {"timeout": 0.001, "deadline": 0}    # seconds
+_SHORTEST = {"timeout": 0.001, "deadline": 0}  # seconds
 _LONGEST = 86400
 _THREADS_MAX = 256
-_SHOWN = 1000           # characters of a response's body and stderr that are returned
-_FIRST_DELAY = 0.05     # seconds between two attempts; doubled each time
+_SHOWN = 1000  # characters of a response's body and stderr that are returned
+_FIRST_DELAY = 0.05  # seconds between two attempts; doubled each time
 _LONGEST_DELAY = 1.0
 _SHORTEST_SECRET = 8
 
@@ -332,7 +332,7 @@ def _request(options: dict[str, Any], where: str) -> Request:
 def _extra_params(params: dict[str, Any], where: str) -> dict[str, str]:
     for name, value in params.items():
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            raise ValueError(f"{where}params.{name}: its value is neither text nor a number: quote it, as in HTTPS: \"on\"")
+            raise ValueError(f'{where}params.{name}: its value is neither text nor a number: quote it, as in HTTPS: "on"')
     return {name: str(value) for name, value in params.items()}
 
 

@@ -55,8 +55,8 @@ options:
     default: 60
   assume_absent:
     description:
-      - In check mode only, take a supervisord that does not answer for one that this play would install, so that every program of O(name) and O(declared)
-        counts as one that would be added.
+      - In check mode only, take what is not there for what this play would make. Where supervisord does not answer, every program of O(name) and
+        O(declared) counts as one that would be added; where it answers, every name that it does not know, or that O(declared) does not declare.
     type: bool
     default: false
 seealso:
@@ -258,6 +258,7 @@ class Call:
         self.names: list[str] = module.params["name"] or []
         self.groups: list[str] = module.params["groups"] or []
         self.converging = self.state in CONVERGING
+        self.assumes_absent: bool = module.check_mode and module.params["assume_absent"]
         self.whole_list = not self.names and not self.groups
         self.result: dict[str, t.Any] = {
             **{"changed": False, "programs": [], "pending": [], "sockets_removed": [], "failed_programs": [], "diagnosis": []},
@@ -273,9 +274,10 @@ class Call:
             try:
                 survey = backend.survey()
             except SupervisorUnreachable:
-                if not (check_mode and self.module.params["assume_absent"]):
+                if not self.assumes_absent:
                     raise
-                self._assume_absent(declared)
+                self._add({*self.names, *(program["name"] for program in declared.programs)})
+                self.result["msg"] = "supervisord does not answer; taken for one that is yet to be installed, as assume_absent says"
                 return
             configurations = self._configurations(backend, survey, declared)
             known = programs_of(survey, configurations)
@@ -307,10 +309,10 @@ class Call:
             return contextlib.nullcontext()
         return store.lock(self.module.params["timeout"])
 
-    def _assume_absent(self, declared: Declared) -> None:
-        self.result["added"] = sorted({*self.names, *(program["name"] for program in declared.programs)})
-        self.result["changed"] = bool(self.result["added"])
-        self.result["msg"] = "supervisord does not answer; taken for one that is yet to be installed, as assume_absent says"
+    def _add(self, names: t.Collection[str]) -> None:
+        """Count programs that do not exist yet as added."""
+        self.result["added"] += sorted(names)
+        self.result["changed"] = self.result["changed"] or bool(names)
 
     def _select(self, declared: Declared, known: dict[str, Program]) -> list[Selected]:
         absent = self.state == "absent"
@@ -318,7 +320,9 @@ class Call:
         if self.names and (absent or not declared.path):  # what is no longer declared can still be removed
             candidates = {**dict.fromkeys(known, ()), **candidates}
         selection, missing = select(self.names, self.groups, candidates, {name: program.process_names for name, program in known.items()})
-        if missing and not absent:
+        if self.assumes_absent:
+            self._add(missing)
+        elif missing and not absent:
             place = f"declared by {declared.path}" if declared.path else "known to supervisord"
             raise Failed("; ".join(f"name: no program {name!r} is {place}; {nearest(name, candidates)}" for name in missing))
         if absent and any(one.processes is not None for one in selection):
@@ -383,7 +387,9 @@ class Call:
 
     def _tell(self, plan: Plan, known: dict[str, Program], converger: Converger) -> None:
         result = self.result
-        result.update(_lists(converger.done), pending=list(plan.pending))
+        for key, names in _lists(converger.done).items():
+            result[key] += names
+        result["pending"] = list(plan.pending)
         result["changed"] = result["changed"] or bool(converger.done)
         result["msg"] = _success_words(result)
         if self.module._diff:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 # Expansions that supervisord knows in every program section. %(ENV_x)s is not among them: it would let a value read the supervisor's environment.
 _EXPANSION_OR_PERCENT = re.compile(r"(?P<expansion>%\((?:(?:program_name|group_name|here|host_node_name)\)s|(?:process_num|numprocs)\)[0-9]*[sd]))|%")
@@ -20,94 +22,107 @@ _EXPANSION_OR_PERCENT = re.compile(r"(?P<expansion>%\((?:(?:program_name|group_n
 # Expands to nothing, and supervisord expands after the INI parser has looked for comments.
 _NOTHING = "%(here).0s"
 
-
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUOTES = ("'", '"')
 
 
 class EscapingError(ValueError):
-    """A value that the format cannot hold. The text says why and what to do instead; it never contains the value."""
+    """A value that the format cannot hold. reason: why, and what to do instead. The text never contains the value."""
+
+    def __init__(self, reason: str, subject: str = "the value (not shown)") -> None:
+        super().__init__(f"{subject} {reason}")
+        self.reason = reason
 
 
-def ini_value(value):
+def ini_value(value: Any) -> str:
     """The text (str) of a value (str, int or bool) in a program section of supervisord.
 
     A C(%) means itself unless it begins one of supervisord's expansions: program_name, group_name, process_num, numprocs, here, host_node_name.
     Not for C(*_logfile), which supervisord expands twice, if the value contains any other C(%).
     Raises EscapingError for control characters, and for white space at either end, which the parser strips.
     """
-    text = _plain_text(value)
+    text = plain_text(value)
     if text != text.strip():
-        raise EscapingError("the value (not shown) begins or ends with white space, which supervisord's parser would strip")
+        raise EscapingError("begins or ends with white space, which supervisord's parser would strip")
     return _protect_comment_signs(_double_percents(text))
 
 
-def supervisord_environment(environment, expanded=None):
-    """The text (str) of C(environment=) in a program section: one quoted variable per line, sorted by name.
+def supervisord_environment(environment: Mapping[str, Any], expanded: Mapping[str, Any] | None = None) -> str:
+    """The text of C(environment=) in a program section: one quoted variable per line, sorted by name.
 
-    environment: dict of literal values. expanded: dict of values in which supervisord's expansions keep their meaning.
+    environment: literal values. expanded: values in which supervisord's expansions keep their meaning.
     Raises EscapingError, which names the variable but not its value, for what no version of supervisord 4 reads back.
     """
-    quoted = {name: _literal_percents(_quoted(name, value)) for name, value in environment.items()}
-    quoted.update({name: _double_percents(_quoted(name, value)) for name, value in (expanded or {}).items()})
+    quoted = {name: _literal_percents(_assigned(name, value)) for name, value in environment.items()}
+    quoted.update({name: _double_percents(_assigned(name, value)) for name, value in (expanded or {}).items()})
     return ",".join(f"\n    {name}={_protect_comment_signs(text)}" for name, text in sorted(quoted.items()))
 
 
-def nginx_string(value, variables=False):
+def environment_value(value: Any) -> str:
+    """The value in quotes that shlex reads back in both its modes: supervisord up to 4.3 uses the non-POSIX one and strips quotes, 4.4 the POSIX one.
+
+    Raises EscapingError for what C(environment=) cannot hold.
+    """
+    try:
+        text = plain_text(value)
+        if text[:1] in _QUOTES or text[-1:] in _QUOTES:
+            raise EscapingError("begins or ends with a quote")
+        if "'" not in text:
+            return f"'{text}'"
+        if '"' in text or "\\" in text:
+            raise EscapingError("contains a ' together with a \" or a backslash")
+        return f'"{text}"'
+    except EscapingError as error:
+        raise EscapingError(
+            f"{error.reason}, which supervisord's environment= cannot hold; put it into a file with mode 0600 and pass the path of that file"
+        ) from None
+
+
+def nginx_string(value: Any, variables: bool = False) -> str:
     """A quoted string (str, with its quotes) of nginx's configuration language.
 
     variables: a C($) keeps the meaning that the directive gives it (a variable, or the end of a regular expression). Otherwise it is an error, because
     nginx has no way to write a C($) that means itself. Raises EscapingError for that and for control characters.
     """
-    text = _plain_text(value)
+    text = plain_text(value)
     if "$" in text and not variables:
-        raise EscapingError("the value (not shown) contains a $, which nginx would take for a variable and cannot escape")
+        raise EscapingError("contains a $, which nginx would take for a variable and cannot escape")
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _plain_text(value):
-    """The value as text; raises EscapingError if it contains a control character or is not text, a number or a boolean."""
+def plain_text(value: Any) -> str:
+    """The value (str, int, float or bool) as text. Raises EscapingError for any other type and for control characters."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, (str, int, float)):
-        raise EscapingError(f"the value (not shown) is a {type(value).__name__}, not text, a number or a boolean")
+        raise EscapingError(f"is a {type(value).__name__}, not text, a number or a boolean")
     text = str(value)
     # Cc: control characters; Cs: lone surrogates, which no file in UTF-8 can hold.
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
-        raise EscapingError("the value (not shown) contains a control character, such as a newline or a tab")
+        raise EscapingError("contains a control character, such as a newline or a tab")
     return text
 
 
-def _double_percents(text):
+def _double_percents(text: str) -> str:
     """Every % that does not begin a known expansion, doubled."""
     return _EXPANSION_OR_PERCENT.sub(lambda match: match.group("expansion") or "%%", text)
 
 
-def _literal_percents(text):
+def _literal_percents(text: str) -> str:
     """Every % doubled. supervisord replaces the bare text "%(here)s" before it expands, so that one is broken up as well."""
     return text.replace("%", "%%").replace("%(here)s", f"%{_NOTHING}(here)s")
 
 
-def _protect_comment_signs(text):
+def _protect_comment_signs(text: str) -> str:
     """A ; or # at the beginning or after white space begins a comment, inside quotes too: an expansion to nothing stands before it."""
     return re.sub(r"(^|\s)([;#])", rf"\1{_NOTHING}\2", text)
 
 
-def _quoted(name, value):
-    """The value in quotes that shlex reads back in both its modes: supervisord up to 4.3 uses the non-POSIX one and strips quotes, 4.4 the POSIX one."""
+def _assigned(name: str, value: Any) -> str:
+    """The value in quotes, for the variable of this name."""
     if not _VARIABLE.fullmatch(str(name)):
-        raise EscapingError(f'"{name}" is not the name of an environment variable: letters, digits and _, not beginning with a digit')
+        raise EscapingError("is not the name of an environment variable: letters, digits and _, not beginning with a digit", subject=f'"{name}"')
     try:
-        text = _plain_text(value)
-        if text[:1] in _QUOTES or text[-1:] in _QUOTES:
-            raise EscapingError("the value (not shown) begins or ends with a quote")
-        if "'" not in text:
-            return f"'{text}'"
-        if '"' in text or "\\" in text:
-            raise EscapingError('the value (not shown) contains a \' together with a " or a backslash')
-        return f'"{text}"'
+        return environment_value(value)
     except EscapingError as error:
-        raise EscapingError(
-            f"environment.{name}: {error}, which supervisord's environment= cannot hold; "
-            "put it into a file with mode 0600 and pass the path of that file"
-        ) from None
+        raise EscapingError(error.reason, subject=f"environment.{name}: the value (not shown)") from None

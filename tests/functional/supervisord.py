@@ -25,9 +25,6 @@ _CONFIGURATION = """
 logfile=%(here)s/supervisord.log
 pidfile=%(here)s/supervisord.pid
 childlogdir=%(here)s
-[unix_http_server]
-file=%(here)s/rpc
-{login}
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 [include]
@@ -49,15 +46,16 @@ def wait_for(condition, what, seconds=15):
 class Supervisord:
     """supervisord below a directory: sections, life and death, and what it says itself, asked by supervisor's own client."""
 
-    def __init__(self, directory, executable=OWN, username=None, password=None):
+    def __init__(self, directory, executable=OWN, port=None, username=None, password=None):
         self.directory = directory
         self.executable = executable
-        self.url = f"unix://{directory}/rpc"
+        self.url = f"http://localhost:{port}" if port else f"unix://{directory}/rpc"
         self.declared = directory / "set"
         self._login = username, password
+        server = f"[inet_http_server]\nport=127.0.0.1:{port}" if port else f"[unix_http_server]\nfile={directory}/rpc"
         login = f"username={username}\npassword={password}" if username else ""
         (directory / "conf.d").mkdir()
-        (directory / "supervisord.conf").write_text(_CONFIGURATION.format(login=login))
+        (directory / "supervisord.conf").write_text(f"{_CONFIGURATION}\n{server}\n{login}\n")
         self._process = None
 
     @property
@@ -67,7 +65,8 @@ class Supervisord:
 
     def section(self, name, header="program", **keys):
         """Write (or replace) a section; by default a program that sleeps and counts as running at once."""
-        keys = {"command": SLEEP, "startsecs": 0, "autorestart": "true", "stdout_logfile": self.directory / f"{name}.log", "redirect_stderr": "true", **keys}
+        log = {"stdout_logfile": self.directory / f"{name}.log", "redirect_stderr": "true"}
+        keys = {"command": SLEEP, "startsecs": 0, "stopwaitsecs": 2, "autorestart": "true", **log, **keys}
         if header == "group":
             keys = {"programs": keys["programs"]}
         lines = [f"[{header}:{name}]", *(f"{key}={value}" for key, value in keys.items())]

@@ -45,7 +45,7 @@ class ConfigSet:
         arguments = {"path": str(self.path), **options}
         if files is not None:
             items = [{"path": path, **(item if isinstance(item, dict) else {"content": item})} for path, item in files.items()]
-            arguments["_archive"] = self._archive([item.pop("content") for item in items])
+            arguments["archive"] = self._archive([item.pop("content") for item in items])
             arguments["files"] = items
         return arguments
 

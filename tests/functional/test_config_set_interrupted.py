@@ -56,7 +56,7 @@ class Host:
             "files": [{key: value for key, value in item.items() if key != "content"} for item in items],
             "links": [{"path": self.link(name), "target": target} for name, target in links.items()],
             "keep": 1,
-            "_archive": str(archive),
+            "archive": str(archive),
         }
 
     def save(self):

@@ -143,12 +143,13 @@ def test_a_unix_socket_is_a_problem_while_a_foreign_process_listens_on_it(look, 
 def test_a_path_that_cannot_become_a_socket_is_a_problem(look, directory):
     (directory / "file").write_text("")
     long = "/run/" + "x" * 103
-    result = look(listens=[
-        {"app": "shop", "address": f"unix:{directory}/file"},
-        {"app": "blog", "address": f"unix://{long}"},
-        {"app": "news", "address": f"unix://{long[:-1]}"},
-        {"app": "wiki", "address": "no-such-host.invalid:80"},
-    ])
+    addresses = {
+        "shop": f"unix:{directory}/file",
+        "blog": f"unix://{long}",
+        "news": f"unix://{long[:-1]}",
+        "wiki": "no-such-host.invalid:80",
+    }
+    result = look(listens=[{"app": app, "address": address} for app, address in addresses.items()])
     shop, blog, wiki = result["problems"]
     assert shop == f"fcgi_apps[shop]: unix:{directory}/file exists and is no socket: move it out of the way, or choose another path"
     assert blog == f"fcgi_apps[blog]: unix://{long} is a path of 108 bytes, where a unix socket's can have 107: choose a shorter one"
@@ -306,7 +307,7 @@ def test_the_account_of_nginx_is_by_its_configuration_else_as_compiled_in(config
         ("#!/usr/bin/python3\n", "/usr/bin/python3"),
         ("#!/opt/venv/bin/python -s\n", "/opt/venv/bin/python"),
         ("#!/usr/bin/env sh\n", shutil.which("sh", path=host.SYSTEM_PATH)),
-        ("#!/bin/sh\n'''exec' \"/opt/a long/python\" \"$0\" \"$@\"\n", "/opt/a long/python"),
+        ('#!/bin/sh\n\'\'\'exec\' "/opt/a long/python" "$0" "$@"\n', "/opt/a long/python"),
         ("\x7fELF", ""),
     ],
 )

@@ -57,6 +57,7 @@ ANSWER = stdout(b"Content-Type: text/plain\r\n\r\nok") + end()
 
 # Real programs
 
+
 def unix_socket(path):
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(path))
@@ -68,11 +69,13 @@ def unix_socket(path):
 def start():
     """start(command, listener): run a program that takes its connections from fd 0. Those made before it is ready wait in the socket's queue."""
     with contextlib.ExitStack() as cleanup:
+
         def start_program(command, listener, **options):
             program = subprocess.Popen(command, stdin=listener, start_new_session=True, **options)
             cleanup.callback(program.wait, timeout=30)
-            cleanup.callback(program.terminate)    # SIGKILL would leave php-fpm's children behind
+            cleanup.callback(program.terminate)  # SIGKILL would leave php-fpm's children behind
             listener.close()
+
         yield start_program
 
 
@@ -117,11 +120,10 @@ def php_fpm(start, tmp_path):
 @pytest.mark.parametrize("library", ["go", "flup", "libfcgi", "php_fpm"])
 def test_every_library_answers_a_ping_and_a_request(library, request, run_module):
     target = request.getfixturevalue(library)
-    result = run_module("fcgi_probe", {"targets": [
-        {"address": target["address"]},
-        {**target, "mode": "request", "method": "POST", "script_name": "/app", "path_info": "/a b", "query": "x=1&y=2", "request_body": "hello",
-         "body": "^POST /app/a b x=1&y=2 hello$"},
-    ]})
+    ping = {"address": target["address"]}
+    place = {"script_name": "/app", "path_info": "/a b", "query": "x=1&y=2"}
+    post = {**target, **place, "mode": "request", "method": "POST", "request_body": "hello", "body": "^POST /app/a b x=1&y=2 hello$"}
+    result = run_module("fcgi_probe", {"targets": [ping, post]})
     assert result["msg"] == "2 of 2 targets answered"
     assert [probe["ok"] for probe in result["probes"]] == [True, True]
     assert result["probes"][1]["status"] == 200
@@ -162,17 +164,19 @@ def test_a_request_body_of_several_records_arrives_whole(go, run_module):
 
 # Servers that do everything wrong
 
+
 @pytest.fixture
 def serve(tmp_path):
     """serve(behave) -> address of a server that treats its connection number n (from 0) as `behave(connection, n)` says."""
     with contextlib.ExitStack() as cleanup:
+
         def start_server(behave):
             path = tmp_path / "scripted.sock"
             numbers = itertools.count()
 
             class Handler(socketserver.BaseRequestHandler):
                 def handle(self):
-                    with contextlib.suppress(OSError):    # the client may go at any time
+                    with contextlib.suppress(OSError):  # the client may go at any time
                         behave(self.request, next(numbers))
 
             server = cleanup.enter_context(socketserver.ThreadingUnixStreamServer(str(path), Handler))
@@ -181,6 +185,7 @@ def serve(tmp_path):
             cleanup.callback(thread.join)
             cleanup.callback(server.shutdown)
             return f"unix:{path}"
+
         yield start_server
 
 
@@ -196,6 +201,7 @@ def reply(answer, then_hold=False):
         connection.sendall(answer)
         if then_hold:
             hold(connection)
+
     return behave
 
 
@@ -304,6 +310,7 @@ def test_a_long_body_is_read_to_its_end_and_kept_up_to_the_limit(serve):
 
 # No connection
 
+
 def error_of(run_module, address):
     return run_module("fcgi_probe", {"address": address, "timeout": 2})["probes"][0]["error"]
 
@@ -361,6 +368,7 @@ def test_a_socket_of_others_is_a_matter_of_permission(tmp_path):
 
 # Retries
 
+
 def test_attempts_are_repeated_until_one_succeeds(serve, run_module):
     def behave(connection, number):
         if number == 2:
@@ -379,13 +387,14 @@ def test_attempts_end_with_the_deadline_and_the_result_has_the_same_keys_as_in_s
     began = time.monotonic()
     result = run_module("fcgi_probe", {"targets": [{"address": f"unix:{tmp_path}/none.sock"}, {"address": serve(reply(ALIVE))}], "deadline": 1})
     failed, succeeded = result["probes"]
-    assert 1 < failed["attempts"] < 10    # delays grow from 0.05 s
+    assert 1 < failed["attempts"] < 10  # delays grow from 0.05 s
     assert 1 <= time.monotonic() - began < 30
     assert failed.keys() == succeeded.keys()
     assert (failed["ok"], succeeded["ok"], succeeded["error"], succeeded["message"]) == (False, True, None, "")
 
 
 # Many targets
+
 
 def test_200_silent_targets_take_hardly_longer_than_one(tmp_path, run_module):
     with unix_socket(tmp_path / "silent.sock") as listener:
@@ -400,11 +409,12 @@ def test_200_silent_targets_take_hardly_longer_than_one(tmp_path, run_module):
 
 
 def test_a_target_may_have_its_own_timeout_and_deadline(tmp_path, run_module):
+    targets = [
+        {"address": f"unix:{tmp_path}/silent.sock", "timeout": 0.2, "deadline": 0},
+        {"address": f"unix:{tmp_path}/none.sock", "deadline": 0.2},
+    ]
     with unix_socket(tmp_path / "silent.sock"):
-        silent, missing = run_module("fcgi_probe", {"timeout": 60, "deadline": 60, "targets": [
-            {"address": f"unix:{tmp_path}/silent.sock", "timeout": 0.2, "deadline": 0},
-            {"address": f"unix:{tmp_path}/none.sock", "deadline": 0.2},
-        ]})["probes"]
+        silent, missing = run_module("fcgi_probe", {"timeout": 60, "deadline": 60, "targets": targets})["probes"]
     assert (silent["error"], silent["attempts"]) == ("silent", 1)
     assert missing["attempts"] > 1
 
@@ -423,6 +433,7 @@ def test_check_mode_probes_too(serve, run_module):
 
 
 # Secrets
+
 
 def betray(connection, _number):
     """Repeat the whole request in body, header, error stream."""
@@ -460,25 +471,28 @@ def test_short_and_public_params_do_not_garble_the_result(serve, run_module):
 ADDRESS = "127.0.0.1:9001"
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({}, "one of the following is required: address, targets"),
-    ({"address": ADDRESS, "targets": []}, "mutually exclusive: address|targets"),
-    ({"targets": [], "path_info": "/x"}, "mutually exclusive: path_info|targets"),
-    ({"targets": [{}]}, "missing required arguments: address"),
-    ({"address": "9001"}, "address: '9001' is not an address"),
-    ({"targets": [{"address": ADDRESS}, {"address": "shop.sock"}]}, "targets[1].address: 'shop.sock' is not an address"),
-    ({"address": "unix:/" + "x" * 300}, "has 301 bytes; the kernel takes at most 107"),
-    ({"address": ADDRESS, "timeout": 0}, "timeout: 0.0 is not a number of seconds"),
-    ({"address": ADDRESS, "timeout": "nan"}, "timeout: nan is not a number of seconds"),
-    ({"targets": [{"address": ADDRESS, "timeout": -1}]}, "targets[0].timeout: -1.0 is not a number of seconds"),
-    ({"address": ADDRESS, "deadline": -1}, "deadline: -1.0 is not a number of seconds"),
-    ({"address": ADDRESS, "path_info": "/x"}, "path_info: mode ping sends no request"),
-    ({"address": ADDRESS, "mode": "request", "path_info": "x"}, "path_info: 'x' does not begin with a slash"),
-    ({"address": ADDRESS, "mode": "request", "body": "("}, "body: '(' is not a regular expression"),
-    ({"address": ADDRESS, "mode": "request", "status": []}, "status: an empty list accepts no answer"),
-    ({"address": ADDRESS, "mode": "request", "params": {"HTTPS": True}}, "params.HTTPS: its value is neither text nor a number"),
-    ({"targets": [{"address": ADDRESS, "mode": "request", "params": {"KEY": ["a-secret-value"]}}]}, "targets[0].params.KEY: its value is neither"),
-])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "one of the following is required: address, targets"),
+        ({"address": ADDRESS, "targets": []}, "mutually exclusive: address|targets"),
+        ({"targets": [], "path_info": "/x"}, "mutually exclusive: path_info|targets"),
+        ({"targets": [{}]}, "missing required arguments: address"),
+        ({"address": "9001"}, "address: '9001' is not an address"),
+        ({"targets": [{"address": ADDRESS}, {"address": "shop.sock"}]}, "targets[1].address: 'shop.sock' is not an address"),
+        ({"address": "unix:/" + "x" * 300}, "has 301 bytes; the kernel takes at most 107"),
+        ({"address": ADDRESS, "timeout": 0}, "timeout: 0.0 is not a number of seconds"),
+        ({"address": ADDRESS, "timeout": "nan"}, "timeout: nan is not a number of seconds"),
+        ({"targets": [{"address": ADDRESS, "timeout": -1}]}, "targets[0].timeout: -1.0 is not a number of seconds"),
+        ({"address": ADDRESS, "deadline": -1}, "deadline: -1.0 is not a number of seconds"),
+        ({"address": ADDRESS, "path_info": "/x"}, "path_info: mode ping sends no request"),
+        ({"address": ADDRESS, "mode": "request", "path_info": "x"}, "path_info: 'x' does not begin with a slash"),
+        ({"address": ADDRESS, "mode": "request", "body": "("}, "body: '(' is not a regular expression"),
+        ({"address": ADDRESS, "mode": "request", "status": []}, "status: an empty list accepts no answer"),
+        ({"address": ADDRESS, "mode": "request", "params": {"HTTPS": True}}, "params.HTTPS: its value is neither text nor a number"),
+        ({"targets": [{"address": ADDRESS, "mode": "request", "params": {"KEY": ["a-secret-value"]}}]}, "targets[0].params.KEY: its value is neither"),
+    ],
+)
 def test_options_that_make_no_sense_are_refused_with_the_option_and_the_way_out(options, words, run_module):
     result = run_module("fcgi_probe", options)
     assert result["failed"]

@@ -326,6 +326,7 @@ def test_what_an_unfinished_call_stopped_does_not_count_as_stopped_by_hand(host,
     host.wait_for_states("shop", "STOPPED")
     assert converge()["started"] == ["shop"]
     assert host.states("shop") == ["RUNNING"]
+    assert not (host.declared / "restarting").exists()
 
 
 def test_a_program_that_supervisord_does_not_start_by_itself_is_added_and_left_until_asked(host, converge):
@@ -524,8 +525,9 @@ def test_a_configuration_that_supervisord_cannot_read_fails_in_its_words_and_tou
     assert host.pids() == before
 
 
-def test_credentials_are_used_and_never_shown(tmp_path, run_module):
-    supervisord = Supervisord(tmp_path, username="ops", password="geheim")
+@pytest.mark.parametrize("port", [None, free_port()], ids=["unix", "http"])
+def test_credentials_are_used_and_never_shown(tmp_path, run_module, port):
+    supervisord = Supervisord(tmp_path, port=port, username="ops", password="geheim")
     supervisord.section("shop")
     supervisord.start()
     try:
@@ -541,6 +543,14 @@ def test_on_a_virgin_host_check_mode_counts_everything_as_absent(host, converge)
     result = converge("shop", "blog", check=True, assume_absent=True)
     assert result["changed"] and result["added"] == ["blog", "shop"]
     assert converge("shop", assume_absent=True, timeout=0)["failed"], "only check mode may assume"
+
+
+def test_in_check_mode_a_new_program_on_an_old_host_can_be_assumed_absent(host, converge):
+    host.fcgi_section("shop")
+    host.declare("shop")
+    host.start()
+    result = converge("shop", "new", declared=str(host.declared), check=True, assume_absent=True)
+    assert result["changed"] and result["added"] == ["new"] and [process["name"] for process in result["programs"]] == ["shop"]
 
 
 def test_a_python_without_xmlrpc_is_told_which_package_to_install(tmp_path, run_module):

@@ -85,19 +85,18 @@ class Play:
 
     def __call__(self, *tasks, options=(), cwd=None, inventory="localhost,"):
         results = self.directory / "results.json"
-        plays = [{
-            "hosts": "all", "connection": "local", "gather_facts": False, "vars": {"ansible_python_interpreter": sys.executable},
-            "tasks": [
-                *({"name": "Ours", "webops.fastcgi.fcgi_release": task, "register": f"result{number}", "ignore_errors": True}
-                  for number, task in enumerate(tasks)),
-                {"name": "Results", "check_mode": False, "diff": False, "ansible.builtin.copy": {
-                    "dest": str(results), "mode": "0600",
-                    "content": "{{ [" + ", ".join(f"result{number}" for number in range(len(tasks))) + "] | to_json }}",
-                }},
-            ],
-        }]
+        names = [f"result{number}" for number in range(len(tasks))]
+        ours = [{"name": "Ours", "webops.fastcgi.fcgi_release": task, "register": name, "ignore_errors": True} for name, task in zip(names, tasks)]
+        copy = {"dest": str(results), "mode": "0600", "content": "{{ [" + ", ".join(names) + "] | to_json }}"}
+        play = {
+            "hosts": "all",
+            "connection": "local",
+            "gather_facts": False,
+            "vars": {"ansible_python_interpreter": sys.executable},
+            "tasks": [*ours, {"name": "Results", "check_mode": False, "diff": False, "ansible.builtin.copy": copy}],
+        }
         playbook = self.directory / "play.json"
-        playbook.write_text(json.dumps(plays))
+        playbook.write_text(json.dumps([play]))
         command = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory), *options, str(playbook)]
         done = subprocess.run(command, env=self.env, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
         self.output = done.stdout + done.stderr

@@ -23,7 +23,7 @@ NASTY = [
     "a ;x", "a #x", ";x", "#x", "a ;; # ;x", "a\u00a0;x", "a;b#c", "% ;", "%(x)s ;%",
     'say "no"', "it's", "'", '"', "back\\slash", "end\\", "\\n", "\\\\", '\\"x',
     "naïve ☃ 日本", "a,b", "A=b", "A='b',C=\"d\"", "$HOME `id` $(id)", "[x]", "key: value", "~/x", "*", "a  b",
-]
+]  # fmt: skip
 
 READ = """
 import json, sys
@@ -114,7 +114,7 @@ def test_one_variable_stands_on_each_line_so_that_a_mask_can_hide_its_value():
     assert escaping.supervisord_environment({"B": "2", "A": "1"}) == "\n    A='1',\n    B='2'"
 
 
-@pytest.mark.parametrize("secret", ["'hush", 'hush"', "it's \"hush\"", "it's\\hush", "hush\nhush", "hush\0", "\thush", "hush\x85"])
+@pytest.mark.parametrize("secret", ["'hush", 'hush"', 'it\'s "hush"', "it's\\hush", "hush\nhush", "hush\0", "\thush", "hush\x85"])
 def test_an_environment_value_that_supervisord_cannot_hold_is_an_error_that_hides_it_and_says_the_way_out(secret):
     with pytest.raises(escaping.EscapingError) as caught:
         escaping.supervisord_environment({"OK": "x", "SHOP_DB": secret})

@@ -15,6 +15,7 @@ def kind_of(error):
 
 # Records
 
+
 def test_a_record_is_packed_as_the_specification_lays_it_out():
     assert fastcgi.pack_record(fastcgi.STDIN, 1, b"abc") == b"\x01\x05\x00\x01\x00\x03\x00\x00abc"
 
@@ -51,19 +52,23 @@ def test_a_stream_is_split_at_65535_bytes_and_ends_with_one_empty_record(size, l
     assert {(record.type, record.request_id) for record in records} == {(fastcgi.STDIN, fastcgi.REQUEST)}
 
 
-@pytest.mark.parametrize(("name", "value", "packed"), [
-    ("A", "b", b"\x01\x01Ab"),
-    ("A", "", b"\x01\x00A"),
-    ("A", "b" * 127, b"\x01\x7fA" + b"b" * 127),
-    ("A", "b" * 128, b"\x01\x80\x00\x00\x80A" + b"b" * 128),
-    ("A" * 200, "b", b"\x80\x00\x00\xc8\x01" + b"A" * 200 + b"b"),
-    ("A", "\u00fc", b"\x01\x02A\xc3\xbc"),
-])
+@pytest.mark.parametrize(
+    ("name", "value", "packed"),
+    [
+        ("A", "b", b"\x01\x01Ab"),
+        ("A", "", b"\x01\x00A"),
+        ("A", "b" * 127, b"\x01\x7fA" + b"b" * 127),
+        ("A", "b" * 128, b"\x01\x80\x00\x00\x80A" + b"b" * 128),
+        ("A" * 200, "b", b"\x80\x00\x00\xc8\x01" + b"A" * 200 + b"b"),
+        ("A", "\u00fc", b"\x01\x02A\xc3\xbc"),
+    ],
+)
 def test_name_value_pairs_have_lengths_of_one_byte_up_to_127_and_of_four_beyond(name, value, packed):
     assert fastcgi.pack_pairs({name: value}) == packed
 
 
 # Requests
+
 
 def test_the_request_uri_holds_script_name_path_info_and_query_encoded_as_a_browser_sends_them():
     params = fastcgi.cgi_params("GET", "/shop", "/a b/\u00fc", "x=1&y=%20", 0)
@@ -78,9 +83,9 @@ def test_a_request_without_a_path_asks_for_the_root():
 def test_method_and_length_are_passed_on_and_every_mandatory_cgi_variable_is_there():
     params = fastcgi.cgi_params("POST", "/shop", "", "", 12)
     assert (params["REQUEST_METHOD"], params["CONTENT_LENGTH"]) == ("POST", "12")
-    mandatory = {"GATEWAY_INTERFACE", "QUERY_STRING", "REMOTE_ADDR", "REQUEST_METHOD", "SCRIPT_NAME",
-                 "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "SERVER_SOFTWARE"}
-    assert mandatory <= params.keys()
+    assert params.keys() >= {
+        "GATEWAY_INTERFACE", "QUERY_STRING", "REMOTE_ADDR", "REQUEST_METHOD", "SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "SERVER_SOFTWARE",
+    }  # fmt: skip
 
 
 def test_an_empty_path_info_is_left_out():
@@ -89,13 +94,17 @@ def test_an_empty_path_info_is_left_out():
 
 # Responses
 
-@pytest.mark.parametrize(("header", "status"), [
-    (b"Content-Type: text/plain", 200),
-    (b"Status: 404 Not Found", 404),
-    (b"status: 204", 204),
-    (b"Location: /elsewhere", 302),
-    (b"Location: /elsewhere\r\nStatus: 301 Moved", 301),
-])
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (b"Content-Type: text/plain", 200),
+        (b"Status: 404 Not Found", 404),
+        (b"status: 204", 204),
+        (b"Location: /elsewhere", 302),
+        (b"Location: /elsewhere\r\nStatus: 301 Moved", 301),
+    ],
+)
 def test_the_status_is_that_of_the_cgi_header(header, status):
     assert fastcgi.parse_response(header + b"\r\n\r\n").status == status
 
@@ -111,16 +120,19 @@ def test_only_a_line_feed_ends_a_header_line(separator):
     assert response.headers == {"x": f"a{separator}b"}
 
 
-@pytest.mark.parametrize("answer", [
-    b"",
-    b"Content-Type: text/plain\r\n",
-    b"X: " + b"x" * fastcgi.HEADER_LIMIT + b"\r\n\r\n",
-    b"HTTP/1.1 200 OK\r\n\r\n",
-    b"\r\n\r\nbody",
-    b"Status: fine\r\n\r\n",
-    b"Status: 2000\r\n\r\n",
-    b"Status: 600\r\n\r\n",
-])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"Content-Type: text/plain\r\n",
+        b"X: " + b"x" * fastcgi.HEADER_LIMIT + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"\r\n\r\nbody",
+        b"Status: fine\r\n\r\n",
+        b"Status: 2000\r\n\r\n",
+        b"Status: 600\r\n\r\n",
+    ],
+)
 def test_a_response_without_a_proper_cgi_header_is_malformed(answer):
     with pytest.raises(fastcgi.FastCGIError) as error:
         fastcgi.parse_response(answer)
@@ -129,13 +141,17 @@ def test_a_response_without_a_proper_cgi_header_is_malformed(answer):
 
 # Addresses
 
-@pytest.mark.parametrize(("address", "place"), [
-    ("unix:/run/fastcgi/shop.sock", "/run/fastcgi/shop.sock"),
-    ("unix:/" + "x" * 106, "/" + "x" * 106),
-    ("127.0.0.1:9001", ("127.0.0.1", 9001)),
-    ("[::1]:9001", ("::1", 9001)),
-    ("app-1.example.org:65535", ("app-1.example.org", 65535)),
-])
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("unix:/run/fastcgi/shop.sock", "/run/fastcgi/shop.sock"),
+        ("unix:/" + "x" * 106, "/" + "x" * 106),
+        ("127.0.0.1:9001", ("127.0.0.1", 9001)),
+        ("[::1]:9001", ("::1", 9001)),
+        ("app-1.example.org:65535", ("app-1.example.org", 65535)),
+    ],
+)
 def test_an_address_is_a_socket_path_or_host_and_port(address, place):
     assert fastcgi.parse_address(address) == place
 
@@ -143,7 +159,7 @@ def test_an_address_is_a_socket_path_or_host_and_port(address, place):
 @pytest.mark.parametrize("address", [
     "", "9001", ":9001", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "::1:9001", "[::1]", "a b:9001", "127.0.0.1:9001\n",
     "/run/fastcgi/shop.sock", "unix:", "unix:run/shop.sock", "unix:/run/\0shop.sock",
-])
+])  # fmt: skip
 def test_what_is_no_address_is_refused_with_its_value_and_an_example(address):
     with pytest.raises(fastcgi.FastCGIError) as error:
         fastcgi.parse_address(address)

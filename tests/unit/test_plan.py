@@ -93,7 +93,7 @@ ONE_PROCESS = [
     ("reloaded", SAME, "running", False, Step("reload", "shop", ("shop:0",), signal="HUP"), True),
     ("reloaded", SAME, "stopped", False, None, False),
     ("absent", ADDED, None, False, None, False),
-    ("absent", SAME, "running", False, Step("remove", "shop", stops=("shop:0",)), False),
+    ("absent", SAME, "running", False, Step("remove", "shop"), False),
     ("absent", REMOVED, "fatal", False, Step("remove", "shop"), False),
 ]
 

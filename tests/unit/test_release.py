@@ -199,9 +199,8 @@ def test_packing_puts_each_source_under_its_number(tree, tmp_path):
 
 
 def option(**changes):
-    default = {"app": "shop", "src": None, "version": "1", "path": "/srv/fcgi/shop", "python_requirements": "", "keep": 5,
-               "user": "u", "group": "g", "executable": ""}
-    return {**default, **changes}
+    default = {"app": "shop", "src": None, "version": "1", "path": "/srv/fcgi/shop", "python_requirements": ""}
+    return {**default, "keep": 5, "user": "u", "group": "g", "executable": "", **changes}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,160 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files that the roles fcgi_nginx and fcgi_app would install, rendered from their own variables, by their own tasks, with the product's renderer.
+
+As a program it writes them below a directory, together with an nginx.conf that includes them: python tests/rendering.py SETS.yml DIRECTORY
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import typing as t
+
+import yaml
+
+CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
+SAMPLES = CHECKOUT / "tests" / "lint" / "nginx_samples.yml"
+ROLES = ("fcgi_nginx", "fcgi_app")
+
+# What the roles would have found out about a host.
+HOST = {
+    "ansible_facts": {"fqdn": "web1.example.org", "hostname": "web1"},
+    "fcgi_nginx_group": "www-data",
+}
+
+# The site's part of an nginx.conf: everything in one directory, and what the distribution's file or the analyser asks for.
+_NGINX_CONF = """\
+user root;
+worker_processes 1;
+pid nginx.pid;
+error_log error.log;
+
+events {{
+}}
+
+http {{
+    access_log off;
+    server_tokens off;
+    client_body_temp_path temporary/body;
+    fastcgi_temp_path temporary/fastcgi;
+    proxy_temp_path temporary/proxy;
+    scgi_temp_path temporary/scgi;
+    uwsgi_temp_path temporary/uwsgi;
+{includes}
+}}
+"""
+
+
+class File(t.NamedTuple):
+    """One file of a generation: the role and fcgi_set that own it, its path in the generation, its mode ("0644") and its text."""
+
+    role: str
+    fcgi_set: str
+    path: str
+    mode: str
+    text: str
+
+
+def samples() -> list[dict[str, t.Any]]:
+    """The sets of the sample file, as variables of the roles."""
+    return yaml.safe_load(SAMPLES.read_text())
+
+
+def render(*sets: dict[str, t.Any]) -> list[File]:
+    """All files of both roles for these sets of variables (fcgi_apps, fcgi_set, ...).
+
+    In a process of its own: Ansible's loader of collections and the tests' plain imports of this one exclude each other.
+    """
+    with tempfile.TemporaryDirectory() as root:
+        link = pathlib.Path(root, "ansible_collections", "webops", "fastcgi")
+        link.parent.mkdir(parents=True)
+        link.symlink_to(CHECKOUT)
+        done = subprocess.run(
+            [sys.executable, "-c", "import rendering; rendering.serve()"],
+            cwd=CHECKOUT / "tests", env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": root},
+            input=json.dumps(sets), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr)
+    return [File(*item) for item in json.loads(done.stdout)]
+
+
+def install(sets: list[dict[str, t.Any]], directory: pathlib.Path, server: str = "") -> list[File]:
+    """Write the files of these sets where the roles would, with `directory` for /etc, and an nginx.conf that runs them; returns the files.
+
+    server: a server block of the site, to stand beside them. The path of a generation in it begins with fcgi/.
+    """
+    files = render(*({"fcgi_config_dir": f"{directory}/fcgi", **variables} for variables in sets))
+    for file in files:
+        path = directory / "fcgi" / file.fcgi_set / file.role / "current" / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file.text)
+    includes = [f"    include fcgi/{file.fcgi_set}/fcgi_nginx/current/nginx.conf;" for file in files if file.path == "nginx.conf"]
+    (directory / "temporary").mkdir()
+    (directory / "nginx.conf").write_text(_NGINX_CONF.format(includes="\n".join([*includes, server])))
+    return files
+
+
+def serve() -> None:
+    """In a process of its own: sets of variables as JSON on stdin, files as JSON on stdout."""
+    from ansible.plugins.loader import init_plugin_loader  # noqa: PLC0415  only where no test has imported the collection
+
+    init_plugin_loader()
+    json.dump([file for variables in json.load(sys.stdin) for role in ROLES for file in _files(role, variables)], sys.stdout)
+
+
+def _files(role: str, variables: dict[str, t.Any]) -> t.Iterator[File]:
+    from ansible.parsing.dataloader import DataLoader  # noqa: PLC0415
+    from ansible.template import Templar, trust_as_template  # noqa: PLC0415
+    from ansible_collections.webops.fastcgi.plugins.action.config_set import Renderer  # noqa: PLC0415
+
+    loader = DataLoader()
+
+    def load(*parts: str) -> t.Any:
+        path = CHECKOUT.joinpath("roles", *parts)
+        return loader.load_from_file(str(path), trusted_as_template=True) if path.exists() else {}
+
+    def trusted(value: t.Any) -> t.Any:
+        """The tests' variables, in which templates work as in an inventory."""
+        if isinstance(value, dict):
+            return {key: trusted(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [trusted(item) for item in value]
+        return trust_as_template(value) if isinstance(value, str) else value
+
+    roles = [load(name, *file) for name in ("fcgi", role) for file in (("defaults", "main.yml"), ("vars", "main.yml"))]
+    merged = {key: value for source in [*roles, load("fcgi", "vars", "Debian.yml"), HOST, trusted(variables)] for key, value in source.items()}
+
+    class Action:
+        """What Renderer needs of an action plugin."""
+
+        _loader = loader
+        _templar = Templar(loader=loader, variables=merged)
+
+        @staticmethod
+        def _find_needle(kind: str, name: str) -> str:
+            return str(CHECKOUT / "roles" / role / kind / name)
+
+    files = Action._templar.template(_files_of_config_set(load(role, "tasks", "configure.yml")))
+    contents = Renderer(Action(), merged).render(files)
+    for file, content in zip(files, contents):
+        yield File(role, merged["fcgi_set"], file["path"], file["mode"], content.decode())
+
+
+def _files_of_config_set(tasks: list[dict[str, t.Any]]) -> t.Any:
+    """The files of the task that installs a generation, wherever it stands among these tasks."""
+    for task in tasks:
+        files = task.get("webops.fastcgi.config_set", {}).get("files") or _files_of_config_set(task.get("block", []))
+        if files:
+            return files
+    return None
+
+
+if __name__ == "__main__":
+    install(yaml.safe_load(pathlib.Path(sys.argv[1]).read_text()), pathlib.Path(sys.argv[2]).resolve())
