@@ -29,14 +29,6 @@ def _collections_root() -> pathlib.Path:
 COLLECTIONS = _collections_root()
 sys.path.insert(0, str(COLLECTIONS))
 
-_DRIVER = """
-import json, runpy, sys
-from ansible.module_utils.testing import patch_module_args
-request = json.load(sys.stdin)
-with patch_module_args(request["args"]):
-    runpy.run_module("ansible_collections.webops.fastcgi.plugins.modules." + request["module"], run_name="__main__")
-"""
-
 
 def execute_module(module, args, check=False, diff=False, python=sys.executable, env=None, timeout=120):
     """Run a module of the collection in a process of its own, as Ansible does on a host, and return its result (dict).
@@ -46,8 +38,8 @@ def execute_module(module, args, check=False, diff=False, python=sys.executable,
     args = {**args, "_ansible_check_mode": check, "_ansible_diff": diff}
     path = [*filter(None, [(env or {}).get("PYTHONPATH")]), str(COLLECTIONS)]
     done = subprocess.run(
-        [str(python), "-c", _DRIVER],
-        input=json.dumps({"module": module, "args": args}), env={**os.environ, **(env or {}), "PYTHONPATH": os.pathsep.join(path)},
+        [str(python), "-m", f"ansible_collections.webops.fastcgi.plugins.modules.{module}"],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": args}), env={**os.environ, **(env or {}), "PYTHONPATH": os.pathsep.join(path)},
         capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]

@@ -45,6 +45,7 @@ def steps() -> list[Step]:
         *(Step(f"molecule-{name}", "molecule", 1200, f"molecule --base-config .config/molecule/config.yml test --scenario-name {name}") for name in scenarios),
         Step("sanity", "lint", 600, "tests/lint/sanity.sh"),
         Step("functional", "functional", 600, "pytest tests/functional"),
+        Step("prod-example", "fresh", 400, "tests/prod_example.sh"),
         Step("fresh-plain", "fresh", 400, "tests/fresh_machine.sh plain"),
         Step("fresh-systemd", "fresh", 400, "tests/fresh_machine.sh systemd"),
         Step("ansible-lint", "lint", 300, "ansible-lint --offline"),
@@ -55,6 +56,8 @@ def steps() -> list[Step]:
         Step("argument-specs", "lint", 60, "python tests/lint/argument_specs.py"),
         Step("yamllint", "lint", 60, "yamllint --strict ."),
         Step("ruff", "lint", 60, "ruff check . && ruff format --check ."),
+        # ansible-test compiles and imports with the Python of this machine alone; hosts may have 3.9.
+        Step("host-python", "lint", 60, "vermin --target=3.9- --violations --no-tips plugins/modules plugins/module_utils"),
     ]
 
 

@@ -1,0 +1,202 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is derived for nginx: upstreams, servers, locations, password files.
+
+Note that this plugin util is PRIVATE to the collection. It can have breaking changes at any time.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import endpoints
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import App, Location, Options
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_locations import Head, as_directory, claims, heads, host_name, script_name, sites
+
+
+def _upstream_name(app: App, options: Options) -> str:
+    """A set's name has no dot: set a with app b_c and set a_b with app c must not be one."""
+    return f"fcgi_{options['fcgi_set']}.{app['name']}"
+
+
+def _upstream_addresses(app: App) -> list[str]:
+    """A group of one server never retries and ignores max_fails: the same address twice makes nginx ask again when a process dies at work."""
+    addresses = [endpoint.connect for endpoint in endpoints(app)]
+    return addresses if len(addresses) > 1 else addresses * 2
+
+
+def upstream(app: App, options: Options) -> dict[str, Any]:
+    return {
+        "name": _upstream_name(app, options),
+        "servers": [{"address": address, "max_fails": 0} for address in _upstream_addresses(app)],
+        "keepalive": 16 if any(location["keepalive"] for location in app["locations"]) else 0,
+    }
+
+
+def servers(apps: list[App], options: Options) -> list[dict[str, Any]]:
+    """Server blocks: one for all names and addresses that serve the same locations, so that no name stands in two blocks of one address."""
+    locations = [(app, index) for app in apps for index in range(len(app["locations"]))]
+    by_site = _gathered((site, number) for number, (app, index) in enumerate(locations) for site in sites(app["locations"][index]))
+    by_name = _gathered(((site.server_name, tuple(numbers)), site.listen) for site, numbers in by_site.items())
+    by_addresses = _gathered(((tuple(addresses), numbers), name) for (name, numbers), addresses in by_name.items())
+    return [_server(names, list(addresses), [locations[number] for number in numbers], options) for (addresses, numbers), names in by_addresses.items()]
+
+
+def _gathered(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list]:
+    """All values of each key, in their order."""
+    found: dict[Any, list] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def _server(names: list[str], addresses: list[str], locations: list[tuple[App, int]], options: Options) -> dict[str, Any]:
+    """locations: apps, and the index of the location in each."""
+    return {
+        "server_name": names,
+        "listen": addresses,
+        "tls": next((app["locations"][index]["tls"] for app, index in locations if app["locations"][index]["tls"]), None),
+        "locations": [_location(app, index, options) for app, index in locations],
+    }
+
+
+def include(app: App, options: Options) -> dict[str, Any]:
+    """The app's locations for a foreign server block. One path of several servers of ours stands in it once."""
+    locations: dict[Any, dict[str, Any]] = {}
+    for index, location in enumerate(app["locations"]):
+        locations.setdefault(tuple(claims(location)), _location(app, index, options))
+    return {"path": f"locations/{app['name']}.conf", "vars": {"include": {"app": app["name"], "locations": list(locations.values())}}}
+
+
+def _location(app: App, index: int, options: Options) -> dict[str, Any]:
+    """Everything that the template of a location prints, with nothing left to decide."""
+    location = app["locations"][index]
+    auth = location["auth"]
+    if auth:
+        current = posixpath.join(options["config_dir"], options["fcgi_set"], "fcgi_nginx", "current")
+        auth = {"realm": auth["realm"], "user_file": auth["user_file"] or f"{current}/{_htpasswd_path(app, index)}"}
+    return {
+        "app": app["name"],
+        "path": location["path"],
+        "match": location["match"],
+        "matches": [_written(head) for head in heads(location)],
+        "upstream": _upstream_name(app, options),
+        "keep_conn": location["keepalive"],
+        "next_upstream": ["error", "timeout", "invalid_header"] + ["non_idempotent"] * location["retry_non_idempotent"],
+        "next_upstream_tries": len(_upstream_addresses(app)),
+        "split": _split(location),
+        "directives": _directives(location),
+        "params": _params(location, options),
+        # As in nginx's stock files: applications take HTTPS for set when it is there, though empty.
+        "if_not_empty": ["HTTPS"],
+        "static": [_static(static) for static in location["static"]],
+        "auth": auth,
+        "extra": location["extra"],
+    }
+
+
+def _written(head: Head) -> str:
+    """The head of a location block. Only a regular expression may contain what nginx would take for syntax."""
+    path = head.path
+    if head.modifier == "~":
+        path = '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f"{head.modifier} {path}".strip()
+
+
+def _split(location: Location) -> str:
+    """The regular expression of fastcgi_split_path_info.
+
+    (?s) and \\z: with a bare dot, a newline (%0a) in the path leaves PATH_INFO empty (CVE-2019-11043).
+    """
+    path_info = {"exact": "/?", "prefix": "|/.*", "regex": ".*"}[location["match"]]
+    return rf"(?s)^({re.escape(script_name(location))})({path_info})\z"
+
+
+def _directives(location: Location) -> list[list[str]]:
+    directives = {
+        "fastcgi_connect_timeout": location["connect_timeout"],
+        "fastcgi_send_timeout": location["send_timeout"],
+        "fastcgi_read_timeout": location["read_timeout"],
+        # After this the request is not given to another process: one that is slow everywhere would hold them all.
+        "fastcgi_next_upstream_timeout": location["read_timeout"],
+        "fastcgi_buffer_size": location["buffer_size"],
+        "fastcgi_buffers": location["buffers"],
+        "fastcgi_buffering": "on" if location["buffering"] else "off",
+        "fastcgi_request_buffering": "on" if location["request_buffering"] else "off",
+        "fastcgi_index": location["index"],
+        "client_max_body_size": location["client_max_body_size"],
+    }
+    return [[name, value] for name, value in directives.items() if value is not None]
+
+
+def _params(location: Location, options: Options) -> list[list[str]]:
+    """CGI/1.1 (RFC 3875) and what applications have come to expect, without nginx's stock files, which differ between versions of one distribution."""
+    params = {
+        "GATEWAY_INTERFACE": "CGI/1.1",
+        "SERVER_SOFTWARE": "nginx",
+        "SERVER_PROTOCOL": "$server_protocol",
+        "SERVER_NAME": "$server_name",
+        "SERVER_ADDR": "$server_addr",
+        "SERVER_PORT": "$server_port",
+        "REQUEST_METHOD": "$request_method",
+        "REQUEST_URI": "$request_uri",
+        "REQUEST_SCHEME": "$scheme",
+        "HTTPS": "$https",
+        "HTTP_HOST": f"$fcgi_{options['fcgi_set']}_host",
+        "SCRIPT_NAME": "$fastcgi_script_name",
+        "PATH_INFO": "$fastcgi_path_info",
+        "QUERY_STRING": "$query_string",
+        "CONTENT_TYPE": "$content_type",
+        "CONTENT_LENGTH": "$content_length",
+        "REMOTE_ADDR": "$remote_addr",
+        "REMOTE_PORT": "$remote_port",
+        "REMOTE_USER": "$remote_user",
+    }
+    if location["script_filename"]:
+        params["SCRIPT_FILENAME"] = location["script_filename"]
+    return [[name, value] for name, value in {**params, **location["params"]}.items()]
+
+
+def _static(static: dict[str, Any]) -> dict[str, Any]:
+    """Both slashes or none: `location /i/` with `alias /x` would serve /x/../ as well."""
+    directive = "alias" if static["alias"] else "root"
+    return {
+        "path": as_directory(static["path"]),
+        "directive": directive,
+        "directory": as_directory(static["alias"]) if static["alias"] else static["root"],
+        "expires": static["expires"],
+    }
+
+
+def _htpasswd_path(app: App, index: int) -> str:
+    return f"auth/{app['name']}_{index}"
+
+
+def htpasswd(app: App) -> list[dict[str, Any]]:
+    """The password files that the locations need."""
+    return [
+        {"path": _htpasswd_path(app, index), "vars": {"htpasswd": location["auth"]["users"]}}
+        for index, location in enumerate(app["locations"])
+        if location["auth"] and location["auth"]["users"]
+    ]
+
+
+def urls(app: App) -> list[str]:
+    """Where a person can look, one URL for each location and address of nginx."""
+    return [
+        _url(location, listen)
+        for location in app["locations"]
+        if location["match"] != "regex" and not location["include_only"]
+        for listen in location["listen"]
+    ]
+
+
+def _url(location: Location, listen: str) -> str:
+    host, _colon, port = listen.rpartition(":")
+    host = host or host_name(location)
+    scheme, default_port = ("https", "443") if location["tls"] else ("http", "80")
+    return f"{scheme}://{host}{'' if port == default_port else f':{port}'}{location['path']}"

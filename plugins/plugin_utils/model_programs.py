@@ -1,0 +1,150 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is derived for the host and its supervisor: sections, users, releases, and what is removed.
+
+Note that this plugin util is PRIVATE to the collection. It can have breaking changes at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+import re
+import shlex
+from typing import Any
+
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import endpoints
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import SAME_IN_SUPERVISORD, App, Options
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_runtimes import RUNTIMES
+
+
+def program(app: App) -> dict[str, Any]:
+    """The app's section for the supervisor, not yet escaped, and its entry in C(metadata.programs) (see docs/architecture.md)."""
+    holds_socket = app["kind"] == "fcgi"
+    first_port = 0 if holds_socket else endpoints(app)[0].port
+    return {
+        "name": app["name"],
+        "app": app["name"],
+        "kind": app["kind"],
+        "section": f"{'fcgi-program' if holds_socket else 'program'}:{app['name']}",
+        "options": _options(app, first_port),
+        "environment": _environment(app),
+        "environment_expanded": {"PORT": "%(process_num)d"} if first_port and "PORT" not in app["environment"] else {},
+        "metadata": {
+            "name": app["name"],
+            "app": app["name"],
+            "kind": app["kind"],
+            "groups": app["groups"],
+            "socket": app["socket"],
+            "listen": [] if holds_socket else [endpoint.listen for endpoint in endpoints(app)],
+            "user": app["user"],
+            "autostart": app["autostart"],
+            "startsecs": app["startsecs"],
+            "reload_signal": app["reload_signal"],
+        },
+    }
+
+
+def _options(app: App, first_port: int) -> list[list[str]]:
+    """The keys of supervisord's section in order, as [key, text]; what is left out keeps supervisord's default.
+
+    supervisord cannot add: with a first port, the process number is the port, from that one on.
+    """
+    options = {
+        "command": shlex.join(app["command"]),
+        "process_name": f"%(program_name)s_%(process_num){'d' if first_port else '02d'}",
+        "numprocs": app["processes"],
+        "numprocs_start": first_port or None,
+        **{key: app[key] for key in SAME_IN_SUPERVISORD},
+        **app["extra"],
+    }
+    return [[key, _option_text(value)] for key, value in options.items() if value is not None]
+
+
+def _option_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _environment(app: App) -> dict[str, str]:
+    return {
+        **RUNTIMES[app["runtime"]].environment,
+        "HOME": app["home"],
+        "USER": app["user"],
+        "LOGNAME": app["user"],
+        "FCGI_DIGEST": _digest(app),
+        **app["environment"],
+    }
+
+
+def _digest(app: App) -> str:
+    """Changes with what supervisord does not compare when it reads a section again, so that it sees a change in the environment."""
+    unseen = [app["socket_owner"], app["socket_mode"], app["socket_backlog"], app["release"] and app["release"]["version"]]
+    return hashlib.sha256(json.dumps(unseen).encode()).hexdigest()[:16]
+
+
+def users(apps: list[App], options: Options) -> list[dict[str, Any]]:
+    """The users, each once, with the first app that has it."""
+    first: dict[str, App] = {}
+    for app in apps:
+        first.setdefault(app["user"], app)
+    return [
+        {
+            "app": app["name"],
+            "name": name,
+            "group": app["group"],
+            "home": app["home"],
+            "create_home": app["create_home"],
+            "shell": options["nologin"],
+        }
+        for name, app in first.items()
+    ]
+
+
+def release(app: App, options: Options) -> dict[str, Any]:
+    """What the module fcgi_release is given. executable: the program's path inside the release, if it lies there."""
+    path = posixpath.join(options["srv_dir"], app["name"])
+    executable = app["command"][0]
+    current = f"{path}/current/"
+    return {
+        **app["release"],
+        "app": app["name"],
+        "path": path,
+        "user": app["user"],
+        "group": app["group"],
+        "executable": posixpath.normpath(executable[len(current) :]) if executable.startswith(current) else "",
+    }
+
+
+def commands(apps: list[App], releases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is executed. pending: whether a release will bring it."""
+    brought = {release["app"] for release in releases if release["executable"]}
+    return [{"app": app["name"], "command": app["command"][0], "user": app["user"], "pending": app["name"] in brought} for app in apps]
+
+
+def groups(apps: list[App]) -> dict[str, list[str]]:
+    """The labels, and the names of the apps that have them."""
+    members: dict[str, list[str]] = {}
+    for app in apps:
+        for group in app["groups"]:
+            members.setdefault(group, []).append(app["name"])
+    return members
+
+
+def purged(app: App, present: list[App], options: Options) -> dict[str, Any]:
+    """What is removed for good. A user stays unless it was made for this app alone."""
+    user_is_its_own = app["user"] == f"fcgi-{app['name']}" and all(app["user"] != other["user"] for other in present)
+    paths = [posixpath.join(options["srv_dir"], app["name"])]
+    if app["create_home"] and user_is_its_own and app["home"].count("/") > 1:
+        paths.append(app["home"])
+    return {
+        "name": app["name"],
+        "user": app["user"] if user_is_its_own else "",
+        "group": app["group"] if user_is_its_own else "",
+        "paths": paths,
+        # In the directory of all logs, those of the processes of this app and no other: shop_00.log, its backups, and shop_00.err.log.
+        "logs": rf"{re.escape(app['name'])}_[0-9]+(\.err)?\.log(\.[0-9]+)?",
+    }

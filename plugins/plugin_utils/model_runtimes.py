@@ -1,0 +1,42 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is known about the applications that people run: measured, see docs/fcgi_apps.md.
+
+Note that this plugin util is PRIVATE to the collection. It can have breaking changes at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_types import EMPTY
+
+
+class Runtime(NamedTuple):
+    """Presets. stopsignal: the one that lets a request in flight finish. stopwaitsecs: seconds. keepalive: whether nginx may keep connections open.
+
+    one_request: a process serves one connection at a time, and a kept one starves all others. shares_socket: whether processes may share a socket.
+    """
+
+    about: str
+    stopsignal: str = "TERM"
+    stopwaitsecs: int = 10
+    keepalive: bool = False
+    one_request: bool = False
+    shares_socket: bool = True
+    environment: Mapping[str, str] = EMPTY
+
+
+RUNTIMES = {
+    "generic": Runtime("Anything else: the safe choices."),
+    "go": Runtime("net/http/fcgi. Only a program that handles TERM itself finishes its requests.", keepalive=True),
+    "libfcgi": Runtime("C and C++ programs with libfcgi.", one_request=True),
+    "perl": Runtime("FCGI.pm, CGI::Fast, Plack.", one_request=True),
+    "flup": Runtime("Python with flup."),
+    "fastcgipp": Runtime("fastcgi++. Processes cannot share a socket: under load all but one exit.", stopsignal="USR1", keepalive=True, shares_socket=False),
+    "mapserver": Runtime("MapServer. An idle process takes no notice of TERM, so the wait is short.", stopwaitsecs=2, one_request=True),
+    "qgis": Runtime("QGIS Server.", one_request=True, environment={"QT_QPA_PLATFORM": "offscreen"}),
+    "fcgiwrap": Runtime("CGI programs through fcgiwrap.", one_request=True),
+}
