@@ -1,7 +1,7 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write docs/fcgi_apps.md from the tables of the  With --check: say whether it is up to date (exit status 1 if it is not)."""
+"""Write docs/fcgi_apps.md from the tables of the model. With --check: say whether it is up to date (exit status 1 if it is not)."""
 
 from __future__ import annotations
 

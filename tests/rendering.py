@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The files that the roles fcgi_nginx and fcgi_app would install, rendered from their own variables, by their own tasks, with the product's renderer.
 
-As a program it writes them below a directory, together with an nginx.conf that includes them: python tests/rendering.py SETS.yml DIRECTORY
+As a program it writes those of the samples below a directory, together with an nginx.conf that includes them: python tests/rendering.py DIRECTORY
 """
 
 from __future__ import annotations
@@ -51,6 +51,16 @@ http {{
 """
 
 
+# A server block of a site that takes in the locations of all apps, instead of or beside the servers that the role makes.
+SITE = """
+    server {
+        listen 127.0.0.1:8082;
+        server_name site.example.org;
+        include fcgi/default/fcgi_nginx/current/locations/*.conf;
+        include fcgi/intranet/fcgi_nginx/current/locations/*.conf;
+    }"""
+
+
 class File(t.NamedTuple):
     """One file of a generation: the role and fcgi_set that own it, its path in the generation, its mode ("0644") and its text."""
 
@@ -59,6 +69,10 @@ class File(t.NamedTuple):
     path: str
     mode: str
     text: str
+
+    def under(self, directory: pathlib.Path) -> pathlib.Path:
+        """Its path if `directory` stands for /etc."""
+        return directory / "fcgi" / self.fcgi_set / self.role / "current" / self.path
 
 
 def samples() -> list[dict[str, t.Any]]:
@@ -92,7 +106,7 @@ def install(sets: list[dict[str, t.Any]], directory: pathlib.Path, server: str =
     """
     files = render(*({"fcgi_config_dir": f"{directory}/fcgi", **variables} for variables in sets))
     for file in files:
-        path = directory / "fcgi" / file.fcgi_set / file.role / "current" / file.path
+        path = file.under(directory)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(file.text)
     includes = [f"    include fcgi/{file.fcgi_set}/fcgi_nginx/current/nginx.conf;" for file in files if file.path == "nginx.conf"]
@@ -157,4 +171,4 @@ def _files_of_config_set(tasks: list[dict[str, t.Any]]) -> t.Any:
 
 
 if __name__ == "__main__":
-    install(yaml.safe_load(pathlib.Path(sys.argv[1]).read_text()), pathlib.Path(sys.argv[2]).resolve())
+    install(samples(), pathlib.Path(sys.argv[1]).resolve(), SITE)

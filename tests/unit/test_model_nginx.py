@@ -1,0 +1,145 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the role fcgi_nginx gets."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from fcgi_apps import app, listener, located, location, made
+
+
+def test_a_socket_stands_twice_in_its_upstream_so_that_nginx_retries():
+    upstream = made(located())["upstreams"][0]
+    server = {"address": "unix:/run/fastcgi/shop.sock", "max_fails": 0}
+    assert upstream == {"name": "fcgi_default_shop", "servers": [server, server], "keepalive": 0}
+
+
+def test_a_listener_is_an_upstream_of_all_its_ports():
+    found = made(listener(listen="0.0.0.0:9001", allow_remote=True, processes=2, runtime="go", locations=[{"path": "/"}]))
+    assert [server["address"] for server in found["upstreams"][0]["servers"]] == ["127.0.0.1:9001", "127.0.0.1:9002"]
+    assert found["upstreams"][0]["keepalive"] == 16
+    assert found["servers"][0]["locations"][0]["keep_conn"] is True
+
+
+@pytest.mark.parametrize(
+    ("keys", "matches"),
+    [
+        ({"path": "/shop"}, ["= /shop", "^~ /shop/"]),
+        ({"path": "/shop/"}, ["= /shop", "^~ /shop/"]),
+        ({"path": "/"}, ["/"]),
+        ({"path": "/shop", "match": "exact"}, ["= /shop"]),
+        ({"path": r'^/a{2}/"\d$', "match": "regex"}, [r'~ "^/a{2}/\"\\d$"']),
+    ],
+)
+def test_a_prefix_never_catches_a_longer_word(keys, matches):
+    assert location(located(**keys))["matches"] == matches
+
+
+@pytest.mark.parametrize(
+    ("keys", "uri", "split"),
+    [
+        ({"path": "/shop"}, "/shop", ("/shop", "")),
+        ({"path": "/shop"}, "/shop/a/b", ("/shop", "/a/b")),
+        ({"path": "/shop"}, "/shop/a\nb", ("/shop", "/a\nb")),
+        ({"path": "/shop"}, "/shop/\n", ("/shop", "/\n")),
+        ({"path": "/a.b"}, "/a.b/c", ("/a.b", "/c")),
+        ({"path": "/"}, "/a/b", ("", "/a/b")),
+        ({"path": "/shop", "match": "exact"}, "/shop", ("/shop", "")),
+        ({"path": "/shop/", "match": "exact"}, "/shop/", ("/shop", "/")),
+        ({"path": "^/(api|v2)/", "match": "regex"}, "/api/x\ny", ("", "/api/x\ny")),
+    ],
+)
+def test_a_path_is_split_where_the_app_begins_and_a_newline_does_not_empty_path_info(keys, uri, split):
+    assert re.search(location(located(**keys))["split"].replace(r"\z", r"\Z"), uri).groups() == split
+
+
+def test_a_location_has_every_parameter_once_and_the_operators_wins():
+    params = location(located(params={"HTTPS": "on", "SHOP": "$host x"}, script_filename="/srv/x$fastcgi_script_name"))["params"]
+    names = [name for name, _value in params]
+    assert len(names) == len(set(names))
+    assert {("HTTPS", "on"), ("SHOP", "$host x"), ("SCRIPT_FILENAME", "/srv/x$fastcgi_script_name")} <= set(map(tuple, params))
+    assert "HTTP_PROXY" not in names
+    assert not any(value in ("$http_host", "$uri", "$document_root") for _name, value in params)
+
+
+def test_a_worker_that_dies_is_replaced_by_a_retry_and_a_post_only_on_request():
+    assert location(located())["next_upstream"] == ["error", "timeout", "invalid_header"]
+    assert location(located(retry_non_idempotent=True))["next_upstream"][-1] == "non_idempotent"
+
+
+def test_directives_of_a_location_are_those_asked_for():
+    directives = dict(map(tuple, location(located(read_timeout=90, buffers="8 16k", client_max_body_size="10m", buffering=False))["directives"]))
+    assert directives["fastcgi_read_timeout"] == "90s"
+    assert directives["fastcgi_buffers"] == "8 16k"
+    assert directives["client_max_body_size"] == "10m"
+    assert directives["fastcgi_buffering"] == "off"
+    assert "fastcgi_buffer_size" not in directives
+
+
+def test_static_files_have_both_slashes_or_none():
+    found = location(located(static=[{"path": "/shop/img", "alias": "/srv/img"}, {"path": "/shop/js/", "root": "/srv/www/", "expires": "1h"}]))["static"]
+    assert found == [
+        {"path": "/shop/img/", "directive": "alias", "directory": "/srv/img/", "expires": None},
+        {"path": "/shop/js/", "directive": "root", "directory": "/srv/www", "expires": "1h"},
+    ]
+
+
+def test_password_hashes_go_into_a_file_of_their_own():
+    found = made(located(auth={"realm": "Shop", "users": {"ada": "$6$salt$hash"}}), fcgi_set="other")
+    assert found["htpasswd"] == [{"path": "auth/shop_0", "vars": {"htpasswd": {"ada": "$6$salt$hash"}}}]
+    assert found["servers"][0]["locations"][0]["auth"] == {"realm": "Shop", "user_file": "/etc/fcgi/other/fcgi_nginx/current/auth/shop_0"}
+    assert "hash" not in json.dumps(found["servers"])
+
+
+def test_a_password_file_of_the_host_is_used_where_it_lies():
+    found = made(located(auth={"user_file": "/etc/nginx/users"}))
+    assert found["htpasswd"] == []
+    assert found["servers"][0]["locations"][0]["auth"]["user_file"] == "/etc/nginx/users"
+
+
+def test_no_name_stands_in_two_servers_of_one_address():
+    found = made(located("a", server_name=["x.example", "y.example"]), located("b", path="/b", server_name=["y.example", "z.example"]))["servers"]
+    assert [(server["server_name"], [item["app"] for item in server["locations"]]) for server in found] == [
+        (["x.example"], ["a"]),
+        (["y.example"], ["a", "b"]),
+        (["z.example"], ["b"]),
+    ]
+
+
+def test_apps_of_one_site_share_a_server():
+    (server,) = made(located("a"), located("b", path="/b"), server_name=["x", "y"], listen=["80", "[::]:80"])["servers"]
+    assert (server["server_name"], server["listen"], server["tls"]) == (["x", "y"], ["80", "[::]:80"], None)
+    assert [item["path"] for item in server["locations"]] == ["/shop", "/b"]
+
+
+def test_locations_of_a_server_of_tls_share_its_certificate():
+    tls = {"certificate": "/a.pem", "certificate_key": "/a.key"}
+    (server,) = made(located("a", path="/a", listen=443), located("b", tls=tls))["servers"]
+    assert (server["listen"], server["tls"]) == (["443"], tls)
+
+
+def test_a_location_to_be_included_elsewhere_makes_no_server():
+    found = made(located(include_only=True))
+    assert (found["servers"], found["urls"]) == ([], [])
+    assert found["includes"][0]["path"] == "locations/shop.conf"
+    assert [item["path"] for item in found["includes"][0]["vars"]["include"]["locations"]] == ["/shop"]
+
+
+def test_an_include_file_has_one_path_once():
+    found = made(app(locations=[{"path": "/", "server_name": "a"}, {"path": "/", "server_name": "b"}]))
+    assert len(found["includes"][0]["vars"]["include"]["locations"]) == 1
+
+
+def test_urls_lead_a_person_there():
+    tls = {"certificate": "/a.pem", "certificate_key": "/a.key"}
+    apps = [located("a", listen="127.0.0.1:8080"), located("b", server_name=["*.example", "b.example"], tls=tls), located("c", path="/c", listen=81)]
+    assert made(*apps, server_name=["web1"])["urls"] == ["http://127.0.0.1:8080/shop", "https://b.example/shop", "http://web1:81/c"]
+
+
+def test_apps_without_locations_are_no_concern_of_nginx():
+    found = made(app())
+    assert found["upstreams"] == found["servers"] == found["includes"] == []
