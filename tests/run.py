@@ -53,6 +53,7 @@ def steps() -> list[Step]:
         Step("unit", "unit", 180, "pytest tests/unit"),
         Step("docs", "lint", 120, "python tests/lint/docs.py"),
         Step("types", "lint", 120, "tests/lint/types.sh"),
+        Step("nginx", "lint", 60, "tests/lint/nginx.sh"),
         Step("argument-specs", "lint", 60, "python tests/lint/argument_specs.py"),
         Step("yamllint", "lint", 60, "yamllint --strict ."),
         Step("ruff", "lint", 60, "ruff check . && ruff format --check ."),

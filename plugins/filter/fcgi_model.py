@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.webops.fastcgi.plugins.plugin_utils import model
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """The value in plain types: without the tags of ansible-core 2.19, and with vault secrets of older versions decrypted."""
     if isinstance(value, Mapping):
         return {_plain(name): _plain(item) for name, item in value.items()}
@@ -22,7 +23,7 @@ def _plain(value):
     return str(value)
 
 
-def fcgi_model(fcgi_apps, **options):
+def fcgi_model(fcgi_apps: Any, **options: Any) -> dict[str, Any]:
     """The model of fcgi_apps; raises AnsibleFilterError with everything that is wrong."""
     try:
         return model.fcgi_model(_plain(fcgi_apps), **_plain(options))
@@ -31,5 +32,5 @@ def fcgi_model(fcgi_apps, **options):
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         return {"fcgi_model": fcgi_model}

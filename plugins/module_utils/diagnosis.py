@@ -22,15 +22,21 @@ _LISTENING_TCP = "0A"  # TCP_LISTEN in the st column of /proc/net/tcp
 _IN_USE = re.compile(r"address already in use|EADDRINUSE|already in use", re.IGNORECASE)
 _BIND_FAILED = re.compile(r"\bbind\b", re.IGNORECASE)
 _HINTS = (
-    (re.compile(r"can't find command|not executable|couldn't exec|child process was not spawned", re.IGNORECASE),
-     "supervisord could not execute the command: does it exist, is it executable, may {user} reach it through every directory above, "
-     "does its #! line name an interpreter that is installed?"),
+    (
+        re.compile(r"can't find command|not executable|couldn't exec|child process was not spawned", re.IGNORECASE),
+        "supervisord could not execute the command: does it exist, is it executable, may {user} reach it through every directory above, "
+        "does its #! line name an interpreter that is installed?",
+    ),
     (re.compile(r"couldn't setuid", re.IGNORECASE), "supervisord could not become {user}: does it run as root?"),
     (re.compile(r"couldn't chdir", re.IGNORECASE), "the working directory is missing, or {user} may not enter it"),
-    (re.compile(r"ModuleNotFoundError|ImportError|error while loading shared libraries|Can't locate \S+\.pm", re.IGNORECASE),
-     "a library is missing that the program needs: is it in its release or its virtual environment?"),
-    (re.compile(r"permission denied|EACCES|operation not permitted", re.IGNORECASE),
-     "{user} lacks a permission: compare it with the owner and mode of what the log names"),
+    (
+        re.compile(r"ModuleNotFoundError|ImportError|error while loading shared libraries|Can't locate \S+\.pm", re.IGNORECASE),
+        "a library is missing that the program needs: is it in its release or its virtual environment?",
+    ),
+    (
+        re.compile(r"permission denied|EACCES|operation not permitted", re.IGNORECASE),
+        "{user} lacks a permission: compare it with the owner and mode of what the log names",
+    ),
     (re.compile(r"no such file or directory|ENOENT", re.IGNORECASE), "a file that the program needs is missing: the log names it"),
 )
 
@@ -95,7 +101,7 @@ class Sockets:
     def at(self, url: str) -> set[int]:
         """Inodes of the sockets that listen at "unix:///path" or "tcp://host:port". A path can have several: only the last one made is reached."""
         if url.startswith("unix://"):
-            return self._unix.get(url[len("unix://"):], set())
+            return self._unix.get(url[len("unix://") :], set())
         return self._tcp.get(int(url.rpartition(":")[2]), set())
 
 
@@ -144,14 +150,14 @@ def _examine_worker(program: t.Mapping[str, t.Any], name: str, held: set[int], p
 
 
 def _file_is_gone(url: str) -> bool:
-    return url.startswith("unix://") and not os.path.exists(url[len("unix://"):])
+    return url.startswith("unix://") and not os.path.exists(url[len("unix://") :])
 
 
 def remove_stale_socket(url: str, sockets: Sockets) -> str | None:
     """Unlink a unix socket's file if nobody listens at it any more; its path if that was done."""
     if not url.startswith("unix://") or sockets.at(url):
         return None
-    path = url[len("unix://"):]
+    path = url[len("unix://") :]
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             return None

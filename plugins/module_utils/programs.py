@@ -65,9 +65,7 @@ def names_by_program(processes: t.Iterable[t.Mapping[str, t.Any]]) -> dict[str, 
     return names
 
 
-def told(
-    processes: t.Iterable[dict[str, t.Any]], selection: t.Iterable[Selected], declared: t.Iterable[dict[str, t.Any]]
-) -> list[dict[str, t.Any]]:
+def told(processes: t.Iterable[dict[str, t.Any]], selection: t.Iterable[Selected], declared: t.Iterable[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
     """The selected processes as the modules return them."""
     chosen = {one.program: one.processes for one in selection}
     metadata = {program["name"]: program for program in declared}

@@ -79,10 +79,10 @@ def _unpack_pairs(data):
             size = 4 if data[0] & 0x80 else 1
             lengths.append(int.from_bytes(data[:size], "big") & 0x7FFFFFFF)
             data = data[size:]
-        name, value = data[:lengths[0]].decode(), data[lengths[0]:sum(lengths)].decode()
+        name, value = data[: lengths[0]].decode(), data[lengths[0] : sum(lengths)].decode()
         assert name not in pairs, f"{name} comes twice"
         pairs[name] = value
-        data = data[sum(lengths):]
+        data = data[sum(lengths) :]
     return pairs
 
 
@@ -94,7 +94,13 @@ class Front:
 
     def ask(self, target, method="GET", version="1.1", host="localhost", headers=(), body="", port=None):
         """Send a request exactly as given; returns its status and body."""
-        lines = [f"{method} {target} HTTP/{version}", *([f"Host: {host}"] if host is not None else []), *headers, f"Content-Length: {len(body)}", "Connection: close"]
+        lines = [
+            f"{method} {target} HTTP/{version}",
+            *([f"Host: {host}"] if host is not None else []),
+            *headers,
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+        ]
         with socket.create_connection(("127.0.0.1", port or self.port), timeout=10) as connection:
             connection.sendall("\r\n".join([*lines, "", body]).encode())
             response = http.client.HTTPResponse(connection)
@@ -109,7 +115,7 @@ class Front:
         return parameters
 
 
-def apps(directory, port):
+def apps(directory):
     return [
         {
             "name": "shop",
@@ -170,8 +176,15 @@ def front(tmp_path_factory):
     (directory / "files" / "x.txt").write_text("a file")
     (directory / "beside.txt").write_text("not for the world")
     port, site_port = free_port(), free_port()
-    sets = [{"fcgi_apps": apps(directory, port), "fcgi_set": "web", "fcgi_nginx_listen": [f"127.0.0.1:{port}"],
-             "fcgi_nginx_server_name": ["localhost", "shop.example.org", "_"], "fcgi_run_dir": str(directory)}]
+    sets = [
+        {
+            "fcgi_apps": apps(directory),
+            "fcgi_set": "web",
+            "fcgi_nginx_listen": [f"127.0.0.1:{port}"],
+            "fcgi_nginx_server_name": ["localhost", "shop.example.org", "_"],
+            "fcgi_run_dir": str(directory),
+        }
+    ]
     rendering.install(sets, directory, f"server {{ listen 127.0.0.1:{site_port}; include fcgi/web/fcgi_nginx/current/locations/shop.conf; }}")
     with Application(directory / "shop.sock") as application, running_nginx(directory):
         yield Front(port, site_port, application)

@@ -44,6 +44,11 @@ def test_fcgi_apps_must_be_a_list(wrong):
         model.fcgi_model(wrong)
 
 
+@pytest.mark.parametrize("state", ["present", "absent", "purged"])
+def test_an_app_is_not_both_present_and_something_else(state):
+    assert errors(app(), {"name": "shop", "state": state, "command": "/x"}) == ["fcgi_apps[shop]: the name is used twice, by items 0 and 1"]
+
+
 def test_duplicate_names_are_refused():
     assert "fcgi_apps[shop]: the name is used twice, by items 0 and 2" in errors(app(), app("blog"), app(socket="/run/other.sock"))
 
@@ -100,30 +105,52 @@ PLAYBOOK = """
     fcgi_apps:
       - name: shop
         command: /opt/shop/run
-        environment: {{SHOP_DB: "password={{{{ secret }}}}", SECRET: "{{{{ secret }}}}", N: 1, DAY: 2026-01-02}}
+        environment:
+          SHOP_DB: "password={{{{ secret }}}}"
+          DIRECT: !vault |
+{vault}
+          N: 1
+          DAY: 2026-01-02
     found: "{{{{ (fcgi_apps | webops.fastcgi.fcgi_model).programs[0].environment }}}}"
   tasks:
     - ansible.builtin.assert:
         that:
           - found.SHOP_DB == "password=hush ; 5%"
-          - found.SECRET == "hush ; 5%"
+          - found.DIRECT == "hush ; 5%"
           - found.N == "1"
           - found.DAY == "2026-01-02"
 """
 
 
-def test_vault_secrets_reach_the_environment(tmp_path, collections_path):
-    key = tmp_path / "key"
-    key.write_text("unlock")
-    encrypted = VaultLib([("default", VaultSecret(b"unlock"))]).encrypt("hush ; 5%").decode()
-    playbook = tmp_path / "play.yml"
-    playbook.write_text(PLAYBOOK.format(vault=textwrap.indent(encrypted, "      ")))
-    done = subprocess.run(
-        [pathlib.Path(sys.executable).parent / "ansible-playbook", "--vault-password-file", key, playbook],
-        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collections_path)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+@pytest.fixture
+def play(tmp_path, collections_path):
+    """Runs the playbook with this secret, encrypted."""
+
+    def run(secret):
+        key = tmp_path / "key"
+        key.write_text("unlock")
+        encrypted = VaultLib([("default", VaultSecret(b"unlock"))]).encrypt(secret).decode()
+        playbook = tmp_path / "play.yml"
+        playbook.write_text(PLAYBOOK.format(vault=textwrap.indent(encrypted, " " * 12)))
+        return subprocess.run(
+            [pathlib.Path(sys.executable).parent / "ansible-playbook", "-vvv", "--vault-password-file", key, playbook],
+            env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collections_path)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+def test_vault_secrets_reach_the_environment(play):
+    done = play("hush ; 5%")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_vault_secret_that_is_refused_is_never_shown(play):
+    done = play("quiet\nquiet")
+    assert done.returncode != 0
+    assert "fcgi_apps[shop].environment.DIRECT: the value (not shown)" in done.stdout + done.stderr
+    assert "quiet" not in done.stdout + done.stderr
 
 
 def test_the_reference_of_fcgi_apps_is_what_the_model_says():

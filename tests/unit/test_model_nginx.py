@@ -15,7 +15,20 @@ from fcgi_apps import app, listener, located, location, made
 def test_a_socket_stands_twice_in_its_upstream_so_that_nginx_retries():
     upstream = made(located())["upstreams"][0]
     server = {"address": "unix:/run/fastcgi/shop.sock", "max_fails": 0}
-    assert upstream == {"name": "fcgi_default_shop", "servers": [server, server], "keepalive": 0}
+    assert upstream == {"name": "fcgi_default.shop", "servers": [server, server], "keepalive": 0}
+
+
+def test_upstreams_of_two_sets_never_have_one_name():
+    names = [made(located(name), fcgi_set=fcgi_set)["upstreams"][0]["name"] for fcgi_set, name in (("a", "b_c"), ("a_b", "c"))]
+    assert names == ["fcgi_a.b_c", "fcgi_a_b.c"]
+
+
+def test_an_app_that_is_started_by_hand_is_served_and_not_probed():
+    found = made({**located(), "autostart": False})
+    assert ["autostart", "false"] in found["programs"][0]["options"]
+    assert found["programs"][0]["metadata"]["autostart"] is False
+    assert [item["upstream"] for item in found["servers"][0]["locations"]] == [found["upstreams"][0]["name"]]
+    assert found["probes"] == []
 
 
 def test_a_listener_is_an_upstream_of_all_its_ports():
@@ -108,6 +121,11 @@ def test_no_name_stands_in_two_servers_of_one_address():
         (["y.example"], ["a", "b"]),
         (["z.example"], ["b"]),
     ]
+
+
+def test_a_name_or_an_address_given_twice_counts_once():
+    (server,) = made(located(server_name=["x.example", "X.example"], listen=[80, "*:80"]))["servers"]
+    assert (server["server_name"], server["listen"], len(server["locations"])) == (["x.example"], ["80"], 1)
 
 
 def test_apps_of_one_site_share_a_server():

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from fcgi_apps import app, listener, made
+from fcgi_apps import app, listener, located, made
 
 
 def test_without_health_every_process_address_gets_a_ping():
@@ -35,6 +35,16 @@ def test_health_is_asked_for_as_nginx_would_pass_it_on():
         "timeout": 5,
         "deadline": 30,
     }
+
+
+def test_health_of_an_exact_location_is_what_nginx_would_pass_on():
+    (probe,) = made({**located(path="/shop/ping", match="exact"), "health": {"path": "/shop/ping", "status": [200, 503], "body": "ok"}})["probes"]
+    assert (probe["script_name"], probe["path_info"], probe["status"], probe["body"]) == ("/shop/ping", "", [200, 503], "ok")
+
+
+def test_health_beside_an_exact_location_is_asked_for_as_it_is():
+    (probe,) = made({**located(path="/shop", match="exact"), "health": {"path": "/shop/ping"}})["probes"]
+    assert (probe["script_name"], probe["path_info"], probe["params"]) == ("", "/shop/ping", {})
 
 
 def test_health_outside_every_location_is_asked_for_as_it_is():

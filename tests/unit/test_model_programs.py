@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
+from ansible_collections.webops.fastcgi.plugins.plugin_utils import escaping
 from fcgi_apps import app, listener, made, program
 
 
@@ -61,6 +63,13 @@ def test_a_listener_has_a_port_for_each_process():
     assert found["environment_expanded"] == {"PORT": "%(process_num)d"}
     assert found["metadata"]["socket"] is None
     assert found["metadata"]["listen"] == ["127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"]
+
+
+def test_a_command_may_be_a_list_in_which_the_process_number_is_known():
+    command = ["/srv/api", "--port=%(process_num)d", "100%", " two words "]
+    options = dict(map(tuple, program(listener(command=command))["options"]))
+    # As supervisord does: it expands, then splits into words.
+    assert shlex.split(escaping.ini_value(options["command"]) % {"process_num": 9001}) == ["/srv/api", "--port=9001", "100%", " two words "]
 
 
 def test_a_listener_of_a_unix_socket_has_no_port():

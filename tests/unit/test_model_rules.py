@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.webops.fastcgi.plugins.plugin_utils import model
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_runtimes import RUNTIMES
 from fcgi_apps import app, errors, listener, located, made, program
 
 
@@ -27,6 +27,7 @@ def test_a_missing_command_is_refused_only_where_something_is_run():
         ("bin/shop", "is not an absolute path, and there is no release to look for it in"),
         ("", "is not a command"),
         ([], "a list is not a command"),
+        ([""], "a list is not a command"),
         ("/bin/x 'oops", "No closing quotation"),
         ("/opt/../bin/sh", "contains .."),
         ({"path": "/x"}, "a dictionary is not a command"),
@@ -106,6 +107,6 @@ def test_what_rarely_is_meant_is_a_warning(keys, warning):
     assert made(app(**keys))["warnings"][0].startswith(warning)
 
 
-@pytest.mark.parametrize("runtime", sorted(set(model.RUNTIMES) - {"mapserver"}))
+@pytest.mark.parametrize("runtime", sorted(set(RUNTIMES) - {"mapserver"}))
 def test_an_ordinary_app_has_no_warning(runtime):
     assert made(app(runtime=runtime, command="/bin/a -x 'b && c'"))["warnings"] == []

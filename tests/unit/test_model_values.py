@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 import pytest
-from fcgi_apps import app, errors, located, made, program
+from fcgi_apps import app, errors, located, location, made, program
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_a_location_that_could_become_syntax_or_never_match_is_refused(path):
     assert errors(located(path=path))[0].startswith("fcgi_apps[shop].locations[0].path: ")
 
 
-@pytest.mark.parametrize("text", ["100%", "%(ENV_HOME)s", "a ; b", "a # b", "it's", 'say "no"', "back\\slash", "ünï ☃"])
+@pytest.mark.parametrize("text", ["100%", "%(ENV_HOME)s", "a ; b", "a # b", "it's", 'say "no" twice', " blanks ", "back\\slash", "ünï ☃"])
 def test_percents_semicolons_and_quotes_in_environment_and_command_are_values(text):
     found = program(app(command=["/bin/x", text], environment={"A": text}))
     assert found["environment"]["A"] == text
@@ -121,6 +122,7 @@ def test_the_limit_of_a_socket_path_counts_bytes():
 @pytest.mark.parametrize("user", ["root", "0", 0, "00"])
 def test_root_is_refused(user):
     (error,) = errors(app(user=user))
+    assert error.startswith(f"fcgi_apps[shop].user: {json.dumps(user)} ")
     assert "is refused: FastCGI programs never run as root" in error
 
 
@@ -180,3 +182,24 @@ def test_a_password_that_is_no_hash_is_refused_with_the_way_to_make_one():
 def test_values_as_templating_leaves_them_are_understood():
     options = dict(map(tuple, program(app(processes="6", autostart="False", umask="022", priority="5"))["options"]))
     assert (options["numprocs"], options["autostart"], options["umask"], options["priority"]) == ("6", "false", "0022", "5")
+    assert ["fastcgi_read_timeout", "90s"] in location(located(read_timeout="90"))["directives"]
+
+
+@pytest.mark.parametrize("value", ["'hush", 'hush"', 'it\'s "hush"', "it's\\hush", "hush\nhush"])
+def test_what_supervisords_environment_cannot_hold_is_refused_with_the_way_out(value):
+    (error,) = errors(app(environment={"SHOP_DB": value}))
+    assert error.startswith("fcgi_apps[shop].environment.SHOP_DB: the value (not shown) ")
+    assert error.endswith("which supervisord's environment= cannot hold; put it into a file with mode 0600 and pass the path of that file")
+    assert "hush" not in error
+
+
+@pytest.mark.parametrize("value", [" tcp://x", "tcp://x "])
+def test_white_space_that_supervisord_would_strip_from_a_further_key_is_refused(value):
+    (error,) = errors(app(extra={"serverurl": value}))
+    assert error == f'fcgi_apps[shop].extra.serverurl: "{value}" begins or ends with white space, which supervisord\'s parser would strip'
+
+
+def test_directives_of_a_location_that_are_empty_are_no_directive():
+    (error,) = errors(located(extra=None))
+    assert error == "fcgi_apps[shop].locations[0].extra: an empty value is not lines of nginx directives"
+    assert location(located(extra="expires 1h;\nif ($slow) {\n}"))["extra"] == "expires 1h;\nif ($slow) {\n}"

@@ -158,9 +158,7 @@ class XmlRpcSupervisor(Backend):
             raise _fault(fault.faultCode, fault.faultString) from fault
         except xmlrpc.client.ProtocolError as error:
             if error.errcode == 401:
-                raise SupervisorRefusesLogin(
-                    f"supervisord at {self.url} refuses these credentials (HTTP 401); give its username and password"
-                ) from error
+                raise SupervisorRefusesLogin(f"supervisord at {self.url} refuses these credentials (HTTP 401); give its username and password") from error
             raise SupervisorFault(error.errcode, f"HTTP {error.errcode} {error.errmsg} for {method}; supervisord's own log tells why") from error
         except xml.parsers.expat.ExpatError as error:  # control characters, which XML cannot hold
             raise SupervisorFault(0, f"the answer to {method} is not valid XML ({error})") from error
