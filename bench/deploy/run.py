@@ -1,3 +1,6 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Time a first and an unchanged deployment: the usual way (looped templates and community.general.supervisorctl) and ours, in one run.
 
     make bench                                     everything, about 20 minutes

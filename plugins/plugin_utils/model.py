@@ -8,6 +8,8 @@ Note that this plugin util is PRIVATE to the collection. It can have breaking ch
 One direction: the tables of keys (model_keys) check each value and fill what does not depend on other values; then come the other defaults (model_defaults),
 the rules of one app (model_rules) and those between apps (model_conflicts); then everything that the roles need is derived (model_programs, model_probes,
 model_nginx). Errors are collected, so that one run shows them all.
+
+Beneath the tables lie the single values (model_values, model_endpoint, model_nginx_values) and what tables are made of (model_types).
 """
 
 from __future__ import annotations

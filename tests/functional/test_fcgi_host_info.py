@@ -1,5 +1,6 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """fcgi_host_info against real listeners, a real supervisord and a real nginx."""
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """fcgi_program against real supervisords: what it promises, and that the nine defects of its predecessor are not in it."""
 
 from __future__ import annotations

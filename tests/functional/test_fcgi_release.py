@@ -1,5 +1,6 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """fcgi_release on this host: real files, a real pip, real interruptions. Needs root, as the module does."""
 
 from __future__ import annotations

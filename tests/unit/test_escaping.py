@@ -1,5 +1,6 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Every escaping filter, by round trip through the parser that will read its output: supervisord 4.2.5 (Debian 12) and 4.3.0, and nginx."""
 
 from __future__ import annotations

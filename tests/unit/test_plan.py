@@ -1,5 +1,6 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The plan, by table: from what runs and what is asked to the steps."""
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The controller's half of fcgi_release: what a source's content is, what is refused in one, and what is packed."""
 
 from __future__ import annotations
