@@ -107,7 +107,6 @@ LOCATION = Table(
             default={},
         ),
         Key("script_filename", nginx.SCRIPT_FILE, "The parameter `SCRIPT_FILENAME`, which fcgiwrap needs."),
-        Key("index", values.text("a file name", r"[A-Za-z0-9._-]+"), "Appended to paths that end in `/`."),
         Key("connect_timeout", nginx.TIME, "Until a connection stands.", default="5s"),
         Key("send_timeout", nginx.TIME, "Between two writes of a request.", default="60s"),
         Key("read_timeout", nginx.TIME, "Between two reads of an answer; longer than the app's own limit, so that the app ends first.", default="60s"),

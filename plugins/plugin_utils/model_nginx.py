@@ -127,7 +127,6 @@ def _directives(location: Location) -> list[list[str]]:
         "fastcgi_buffers": location["buffers"],
         "fastcgi_buffering": "on" if location["buffering"] else "off",
         "fastcgi_request_buffering": "on" if location["request_buffering"] else "off",
-        "fastcgi_index": location["index"],
         "client_max_body_size": location["client_max_body_size"],
     }
     return [[name, value] for name, value in directives.items() if value is not None]
