@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Everything that the tests run on this machine; the test hosts are built by molecule/images/build.
-PACKAGES := podman crun netavark iptables mmdebstrap nginx supervisor golang-go fcgiwrap php8.2-fpm python3-venv shellcheck
+PACKAGES := podman crun netavark iptables mmdebstrap nginx supervisor golang-go fcgiwrap php8.2-fpm openssl python3-venv shellcheck
 COLLECTION := .cache/collections/ansible_collections/webops/fastcgi
 RUN := .venv-test/bin/python tests/run.py
 

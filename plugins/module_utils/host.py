@@ -8,12 +8,15 @@ Note that this module util is PRIVATE to the collection. It can have breaking ch
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import functools
+import glob
 import grp
 import http.client
 import ipaddress
 import os
+import platform
 import pwd
 import re
 import shlex
@@ -22,11 +25,13 @@ import socket
 import stat
 import subprocess
 import sys
+from typing import NamedTuple
 
 # What init systems give to services; an interactive user's PATH would find more than they do.
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UNIX_PATH_LIMIT = 107  # unix(7): 108 bytes with the terminating zero
 ANSWER_TIMEOUT = 5  # seconds
+NAMING_SECTIONS = ("program", "fcgi-program", "eventlistener", "group")
 TCP_LISTEN = "0A"  # the state, in /proc/net/tcp (include/net/tcp_states.h)
 SO_ACCEPTCON = 0x10000  # the flag of a listening socket, in /proc/net/unix (include/uapi/linux/net.h)
 
@@ -163,11 +168,57 @@ def answers(path):
         connection.close()
 
 
+# What supervisord's configuration declares, read as supervisor/options.py does (ServerOptions.read_config).
+
+
+class Section(NamedTuple):
+    """A section that makes a program or a group, which share one space of names: its file, its title, and the name that it gives."""
+
+    file: str
+    title: str
+    name: str
+
+
+def foreign_sections(conf, own):
+    """Return the Sections of a configuration of supervisord and all that it includes, but for those of the file ``own``."""
+    files = dict.fromkeys([conf, *included(conf)])
+    return [section for path in files if os.path.realpath(path) != os.path.realpath(own) for section in sections(path)]
+
+
+def included(conf):
+    """Return the paths of the files that a configuration includes; these include none themselves."""
+    here = os.path.dirname(os.path.abspath(conf))
+    known = {"here": here, "host_node_name": platform.node()}
+    patterns = re.sub(r"%\((\w+)\)s", lambda name: known.get(name[1], name[0]), parsed(conf).get("include", "files", fallback=""))
+    return [path for pattern in patterns.split() for path in sorted(glob.glob(os.path.join(here, pattern)))]
+
+
+def sections(path):
+    titles = [(title, *title.partition(":")) for title in parsed(path).sections()]
+    return [Section(path, title, name.strip()) for title, kind, _colon, name in titles if kind in NAMING_SECTIONS]
+
+
+def parsed(path):
+    """Return a file's sections; none where supervisord could not read them either."""
+    parser = configparser.RawConfigParser(strict=False, inline_comment_prefixes=(";", "#"))
+    try:
+        parser.read_string(read(path))
+    except configparser.Error:
+        parser.clear()
+    return parser
+
+
 # Processes and their sockets, by proc(5).
 
 
 def process_name(pid):
     return read(f"/proc/{pid}/comm").strip()
+
+
+def supervised_group(pid):
+    """Return the name of supervisord's group that a process belongs to, '' if none is to be seen."""
+    found = re.search(r"(?:^|\0)SUPERVISOR_GROUP_NAME=([^\0]*)", read(f"/proc/{pid}/environ"))
+    return found.group(1) if found else ""
 
 
 def parents():
@@ -257,15 +308,15 @@ def supervisord_pid(path):
 # Problems.
 
 
-def listen_problem(address, own):
-    """Return what keeps a supervisor whose processes are ``own`` from listening at an address, '' if nothing."""
+def listen_problem(address, own, foreign=()):
+    """Return what keeps a supervisor whose processes are ``own`` from listening at an address, '' if nothing; of its groups, ``foreign`` are in the way too."""
     kind, place = split_address(address)
     if kind == "unix":
         if len(os.fsencode(place)) > UNIX_PATH_LIMIT:
             return f"is a path of {len(os.fsencode(place))} bytes, where a unix socket's can have {UNIX_PATH_LIMIT}: choose a shorter one"
         if os.path.exists(place) and not stat.S_ISSOCK(os.stat(place).st_mode):
             return "exists and is no socket: move it out of the way, or choose another path"
-        inodes = [inode for path, inode in unix_listeners() if path == place] if os.path.exists(place) else []
+        inodes = [inode for path, inode in unix_listeners() if os.path.realpath(path) == os.path.realpath(place)] if os.path.exists(place) else []
     else:
         try:
             wanted = resolve(*place)
@@ -274,9 +325,10 @@ def listen_problem(address, own):
         inodes = [inode for ip, port, inode in tcp_listeners() if port == place[1] and any(covers(ip, one) or covers(one, ip) for one in wanted)]
     for inode in inodes:
         holders = socket_holders().get(inode, [])
-        if not own.intersection(holders):
-            holder = f"{process_name(holders[0])} (pid {holders[0]})" if holders else "a process that is not visible here"
-            return f"is in use by {holder}: stop it, or choose another address"
+        strangers = [pid for pid in holders if not own.intersection(holders) or supervised_group(pid) in foreign]
+        if strangers or not holders:
+            stranger = f"{process_name(strangers[0])} (pid {strangers[0]})" if strangers else "a process that is not visible here"
+            return f"is in use by {stranger}: stop it, or choose another address"
     return ""
 
 
@@ -385,14 +437,19 @@ def users_found(names):
 
 
 def problems(params, own):
-    """Return the sentences about commands and addresses; ``own`` are the pids of the supervisor and its programs."""
-    found = []
+    """Return the sentences about names, commands and addresses; ``own`` are the pids of the supervisor and its programs."""
+    foreign = foreign_sections(params["supervisord_conf"], params["own"])
+    found = [
+        f"fcgi_apps[{section.name}]: {section.file} has a section [{section.title}] already: choose another name, or remove that one"
+        for section in foreign
+        if section.name in params["programs"]
+    ]
     for item in params["commands"]:
         problem = "" if item["pending"] else command_problem(item["command"], item["user"])
         if problem:
             found.append(f"fcgi_apps[{item['app']}]: command {item['command']} {problem}")
     for item in params["listens"]:
-        problem = listen_problem(item["address"], own)
+        problem = listen_problem(item["address"], own, {section.name for section in foreign})
         if problem:
             found.append(f"fcgi_apps[{item['app']}]: {item['address']} {problem}")
     return found

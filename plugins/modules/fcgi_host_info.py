@@ -18,9 +18,22 @@ options:
     type: path
     default: /etc/nginx/nginx.conf
   supervisord_conf:
-    description: The configuration file of supervisord. Only its existence is looked at.
+    description:
+      - The configuration file of supervisord. The names of its programs and groups are read, and those of the files that it includes.
+      - What cannot be read is passed over.
     type: path
     default: /etc/supervisor/supervisord.conf
+  own:
+    description: The one among the files included by O(supervisord_conf) whose programs are the caller's. All others are foreign.
+    type: path
+    default: /etc/supervisor/conf.d/fcgi-default.conf
+  programs:
+    description:
+      - Names of the programs that supervisord is going to run. A foreign program or group of that name is a problem,
+        since supervisord would take one for the other.
+    type: list
+    elements: str
+    default: []
   url:
     description: The unix socket of supervisord's RPC server.
     type: str
@@ -58,7 +71,7 @@ options:
         type: bool
         default: false
   listens:
-    description: Addresses that apps are going to listen on.
+    description: Addresses that apps are going to listen on. Those in use by supervisord's own programs are free, unless that program is foreign.
     type: list
     elements: dict
     default: []
@@ -98,6 +111,7 @@ EXAMPLES = r"""
 - name: Look at the host
   webops.fastcgi.fcgi_host_info:
     users: [fcgi-shop]
+    programs: [shop]
     commands:
       - {app: shop, command: /opt/shop/bin/shop, user: fcgi-shop}
     listens:
@@ -204,6 +218,7 @@ problems:
   type: list
   elements: str
   sample:
+    - "fcgi_apps[shop]: /etc/supervisor/conf.d/site.conf has a section [program:shop] already: choose another name, or remove that one"
     - "fcgi_apps[shop]: tcp://127.0.0.1:9000 is in use by php-fpm8.2 (pid 123): stop it, or choose another address"
 """
 
@@ -216,6 +231,8 @@ def main():
         argument_spec={
             "nginx_conf": {"type": "path", "default": "/etc/nginx/nginx.conf"},
             "supervisord_conf": {"type": "path", "default": "/etc/supervisor/supervisord.conf"},
+            "own": {"type": "path", "default": "/etc/supervisor/conf.d/fcgi-default.conf"},
+            "programs": {"type": "list", "elements": "str", "default": []},
             "url": {"type": "str", "default": "unix:///run/supervisor.sock"},
             "users": {"type": "list", "elements": "str", "default": []},
             "groups": {"type": "list", "elements": "str", "default": []},

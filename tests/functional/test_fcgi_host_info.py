@@ -137,7 +137,10 @@ def test_a_unix_socket_is_a_problem_while_a_foreign_process_listens_on_it(look, 
     listens = [{"app": "shop", "address": f"unix://{path}"}]
     with listener("AF_UNIX", path) as (process, _port):
         (problem,) = look(listens=listens)["problems"]
+        (directory / "link").symlink_to(directory)
+        (same,) = look(listens=[{"app": "shop", "address": f"unix://{directory}/link/shop.sock"}])["problems"]
     assert problem.startswith(f"fcgi_apps[shop]: unix://{path} is in use by ") and f"(pid {process.pid})" in problem
+    assert f"(pid {process.pid})" in same
     assert path.exists() and look(listens=listens)["problems"] == []
 
 
@@ -157,7 +160,7 @@ def test_a_path_that_cannot_become_a_socket_is_a_problem(look, directory):
     assert wiki.startswith("fcgi_apps[wiki]: no-such-host.invalid:80 cannot be resolved to an address (")
 
 
-def test_what_the_supervisor_and_its_programs_listen_on_is_no_problem(look, directory):
+def test_what_the_supervisor_and_its_programs_listen_on_is_a_problem_only_for_those_of_others(look, directory):
     port, free = free_port(), free_port()
     os.mkfifo(directory / "listens")
     (directory / "listen.py").write_text(
@@ -179,8 +182,13 @@ stopasgroup=true
     with supervisord(directory, programs, ["shared", "tcp", "own"]) as process:
         (directory / "listens").read_text()
         result = look(listens=listens)
+        configuration = str(directory / "supervisord.conf")
+        ours = look(listens=listens, supervisord_conf=configuration, own=configuration)
+        theirs = look(listens=listens, supervisord_conf=configuration)
         elsewhere = look(listens=listens, url="unix:///nowhere.sock")
-    assert result["problems"] == []
+    assert result["problems"] == ours["problems"] == []
+    assert [problem.split(" is in use by ")[0] for problem in theirs["problems"]] == [f"fcgi_apps[shop]: {address}" for address in addresses]
+    assert " is in use by sleep (pid " in theirs["problems"][0]
     assert result["supervisord"]["running"] and result["supervisord"]["pid"] == process.pid
     assert len(elsewhere["problems"]) == 3 and not elsewhere["supervisord"]["running"]
 
@@ -188,6 +196,70 @@ stopasgroup=true
 def test_an_address_that_is_none_is_an_error_that_shows_it(run_module):
     result = run_module("fcgi_host_info", {"listens": [{"app": "shop", "address": "somewhere"}]})
     assert result["failed"] and result["msg"] == "'somewhere' is neither unix:///PATH nor tcp://HOST:PORT"
+
+
+# Names.
+
+
+@pytest.fixture
+def configuration(directory, look):
+    """A configuration of supervisord with files beside it; the module that is told which of them is ours gives its problems."""
+
+    def problems(files, programs=("shop",), include="conf.d/*.conf"):
+        (directory / "conf.d").mkdir(exist_ok=True)
+        (directory / "supervisord.conf").write_text(f"[supervisord]\n[include]\nfiles = {include}\n")
+        for name, content in files.items():
+            (directory / name).write_bytes(content.encode("latin-1"))
+        return look(supervisord_conf=str(directory / "supervisord.conf"), own=str(directory / "conf.d/fcgi-default.conf"), programs=programs)["problems"]
+
+    return problems
+
+
+@pytest.mark.parametrize("title", ["program:shop", "fcgi-program:shop", "eventlistener:shop", "group:shop", "program: shop"])
+def test_a_name_that_a_foreign_section_has_is_a_problem_that_shows_it(configuration, directory, title):
+    (problem,) = configuration({"conf.d/site.conf": f"[{title}]\ncommand=/bin/true\n"}, programs=["blog", "shop"])
+    assert problem == f"fcgi_apps[shop]: {directory}/conf.d/site.conf has a section [{title}] already: choose another name, or remove that one"
+
+
+def test_a_name_that_the_main_file_or_another_set_has_is_a_problem(configuration, directory):
+    main = "[supervisord]\n[program:shop]\ncommand=/bin/true\n[include]\nfiles = conf.d/*.conf\n"
+    problems = configuration({"supervisord.conf": main, "conf.d/fcgi-team.conf": "[fcgi-program:shop]\n"})
+    assert [problem.split(" has ")[0] for problem in problems] == [
+        f"fcgi_apps[shop]: {directory}/supervisord.conf",
+        f"fcgi_apps[shop]: {directory}/conf.d/fcgi-team.conf",
+    ]
+
+
+def test_our_own_sections_and_those_of_other_names_are_no_problem(configuration, directory):
+    (directory / "conf.d").mkdir()
+    (directory / "conf.d/fcgi-default.conf").symlink_to("../generation")
+    others = "[program:shop2]\n[program:Shop]\n[rpcinterface:shop]\n[shop]\n; [program:shop]\n"
+    assert configuration({"generation": "[fcgi-program:shop]\n", "conf.d/site.conf": others}) == []
+
+
+@pytest.mark.parametrize(
+    ("include", "read"),
+    [
+        ("%(here)s/conf.d/*.conf", True),
+        ("none/*.conf\n  conf.d/s*.conf ; all of ours", True),
+        ("%(ENV_NOWHERE)s/*.conf conf.d/site.conf conf.d/*.conf", True),
+        ("conf.d/*.ini", False),
+    ],
+)
+def test_files_are_included_as_supervisord_does(configuration, include, read):
+    nesting = "[program:shop]\n[include]\nfiles=*.nested conf.d/*.nested\n"
+    problems = configuration({"conf.d/site.conf": nesting, "conf.d/site.nested": "[program:shop]\n"}, include=include)
+    assert len(problems) == read
+
+
+def test_foreign_files_that_cannot_be_read_are_passed_over(configuration, directory):
+    (directory / "conf.d/directory.conf").mkdir(parents=True)
+    (directory / "conf.d/dangling.conf").symlink_to("/nowhere")
+    odd = {"headless": "command=x\n[program:shop]\n", "broken": "[program:shop]\nno value\n", "latin": "[program:caf\xe9]\nuser=\xe9\n", "empty": ""}
+    files = {f"conf.d/{name}.conf": content for name, content in odd.items()}
+    (problem,) = configuration({**files, "conf.d/twice.conf": "[program:shop]\na=1\na=2\n[program:shop]\n"})
+    assert "conf.d/twice.conf" in problem
+    assert configuration({"supervisord.conf": "not an INI file"}) == []
 
 
 # Commands.
@@ -281,8 +353,8 @@ def test_a_running_nginx_is_found_by_its_own_configuration(look, directory):
 
 def test_a_host_without_nginx_and_supervisord_is_described(monkeypatch, directory):
     monkeypatch.setattr(host, "SYSTEM_PATH", str(directory))
-    params = {"nginx_conf": "/no", "supervisord_conf": "/no", "url": "unix:///no.sock"}
-    result = host.host_info({**params, **dict.fromkeys(("users", "groups", "commands", "listens", "paths_executable"), ())})
+    params = {"nginx_conf": "/no", "supervisord_conf": "/no", "own": "/no", "url": "unix:///no.sock"}
+    result = host.host_info({**params, **dict.fromkeys(("users", "groups", "programs", "commands", "listens", "paths_executable"), ())})
     assert result["supervisord"] == {"installed": False, "binary": "", "interpreter": "", "version": "", "pid": 0, "running": False, "conf_exists": False}
     user = "www-data" if os.path.exists("/etc/debian_version") else "nginx"
     assert result["nginx"] == {"installed": False, "binary": "", "version": "", "user": user, "group": user, "pid": 0, "running": False}

@@ -35,7 +35,7 @@ def molecule_test(tmp_path):
             (scenario / f"{name}.yml").write_text(yaml.safe_dump([{"name": name, "gather_facts": False, **play}]))
         tools = pathlib.Path(sys.executable).parent
         return subprocess.run(
-            [tools / "molecule", "--base-config", BASE_CONFIG, "test", "--scenario-name", "probe"],
+            [tools / "molecule", "--base-config", BASE_CONFIG, "test", "--destroy", "never", "--scenario-name", "probe"],
             cwd=tmp_path, env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "MOLECULE_COMMAND_BORDERS": "false", "NO_COLOR": "1"},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
         )  # fmt: skip
