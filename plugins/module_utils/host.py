@@ -14,6 +14,7 @@ import functools
 import glob
 import grp
 import http.client
+import importlib.util
 import ipaddress
 import os
 import platform
@@ -264,13 +265,17 @@ def socket_holders():
 
 @functools.cache
 def unix_listeners():
-    """Return a list of (path, inode) of all listening unix sockets."""
+    """Return a list of (path, inode) of all listening unix sockets that have a path.
+
+    The kernel knows it as it was bound, often by way of /var/run, a symbolic link: the path's directory is resolved.
+    """
     found = []
     for line in read("/proc/net/unix").splitlines()[1:]:
         fields = line.split(None, 7)
         accepts_connections = int(fields[3], 16) & SO_ACCEPTCON
-        if len(fields) == 8 and accepts_connections:
-            found.append((fields[7], int(fields[6])))
+        if len(fields) == 8 and accepts_connections and os.path.isabs(fields[7]):
+            directory, name = os.path.split(fields[7])
+            found.append((os.path.join(os.path.realpath(directory), name), int(fields[6])))
     return found
 
 
@@ -295,12 +300,10 @@ def kernel_address(text):
 
 def supervisord_pid(path):
     """Return the process ID that listens at supervisord's socket, 0 if none does."""
-    # supervisord binds PATH.PID and then gives it the name PATH, so the kernel knows it by the former, and by the directory's name in its configuration:
-    # Debian's says /var/run, a symbolic link.
+    # supervisord binds PATH.PID and then gives it the name PATH, so the kernel knows it by the former.
     name = re.compile(re.escape(os.path.realpath(path)) + r"(\.\d+)?")
     for found, inode in unix_listeners():
-        directory, base = os.path.split(found)
-        if name.fullmatch(os.path.join(os.path.realpath(directory), base)):
+        if name.fullmatch(found):
             return min(socket_holders().get(inode, [0]))
     return 0
 
@@ -316,7 +319,8 @@ def listen_problem(address, own, foreign=()):
             return f"is a path of {len(os.fsencode(place))} bytes, where a unix socket's can have {UNIX_PATH_LIMIT}: choose a shorter one"
         if os.path.exists(place) and not stat.S_ISSOCK(os.stat(place).st_mode):
             return "exists and is no socket: move it out of the way, or choose another path"
-        inodes = [inode for path, inode in unix_listeners() if os.path.realpath(path) == os.path.realpath(place)] if os.path.exists(place) else []
+        real = os.path.realpath(place)
+        inodes = [inode for path, inode in unix_listeners() if path == real] if os.path.exists(place) else []
     else:
         try:
             wanted = resolve(*place)
@@ -469,6 +473,8 @@ def host_info(params):
         "users": users,
         "users_missing": [name for name in params["users"] if name not in users],
         "groups_missing": [name for name in params["groups"] if not group_exists(name)],
+        "directories_missing": [path for path in params["directories"] if not os.path.isdir(path)],
+        "python_venv": importlib.util.find_spec("ensurepip") is not None,
         "paths_executable": {path: os.path.isfile(path) and os.access(path, os.X_OK) for path in params["paths_executable"]},
         "problems": problems(params, descendants(pid)),
     }

@@ -89,6 +89,11 @@ options:
     type: list
     elements: path
     default: []
+  directories:
+    description: Paths of directories to look for.
+    type: list
+    elements: path
+    default: []
 attributes:
   check_mode:
     description: Can run in check mode and return changed status prediction without modifying the target.
@@ -207,6 +212,15 @@ groups_missing:
   returned: success
   type: list
   elements: str
+directories_missing:
+  description: Those of O(directories) that are not there.
+  returned: success
+  type: list
+  elements: str
+python_venv:
+  description: Whether the Python that runs modules here can make a venv; Debian has a package of its own for that.
+  returned: success
+  type: bool
 paths_executable:
   description: For each of O(paths_executable), whether there is an executable file.
   returned: success
@@ -254,6 +268,7 @@ def main():
                 "options": {"app": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
             },
             "paths_executable": {"type": "list", "elements": "path", "default": []},
+            "directories": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )

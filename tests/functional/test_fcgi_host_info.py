@@ -243,7 +243,7 @@ def test_our_own_sections_and_those_of_other_names_are_no_problem(configuration,
         ("%(here)s/conf.d/*.conf", True),
         ("none/*.conf\n  conf.d/s*.conf ; all of ours", True),
         ("%(ENV_NOWHERE)s/*.conf conf.d/site.conf conf.d/*.conf", True),
-        ("conf.d/*.ini", False),
+        ("conf.d/*.ini ; conf.d/*.conf", False),
     ],
 )
 def test_files_are_included_as_supervisord_does(configuration, include, read):
