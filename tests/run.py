@@ -42,7 +42,7 @@ def steps() -> list[Step]:
     """All steps, the long ones first: that fills two lanes best."""
     scenarios = sorted(path.parent.name for path in CHECKOUT.glob("molecule/*/molecule.yml"))
     return [
-        *(Step(f"molecule-{name}", "molecule", 1200, f"molecule --base-config .config/molecule/config.yml test --scenario-name {name}") for name in scenarios),
+        *(Step(f"molecule-{name}", "molecule", 1800, f"molecule --base-config .config/molecule/config.yml test --scenario-name {name}") for name in scenarios),
         Step("sanity", "lint", 600, "tests/lint/sanity.sh"),
         Step("functional", "functional", 600, "pytest tests/functional"),
         Step("prod-example", "fresh", 400, "tests/prod_example.sh"),
