@@ -116,7 +116,6 @@ def supervisord_info(conf, pid, running):
         "installed": bool(binary),
         "binary": binary,
         "interpreter": interpreter(binary) if binary else "",
-        "version": output([binary, "--version"]) if binary else "",
         "pid": pid,
         "running": running,
         "conf_exists": os.path.exists(conf),

@@ -176,10 +176,6 @@ supervisord:
       description: The Python that runs it, from the first line of the script, or an empty string.
       type: str
       sample: /usr/bin/python3
-    version:
-      description: Its version, or an empty string.
-      type: str
-      sample: 4.2.5
     pid:
       description: The process ID of the process that listens at O(url), V(0) if there is none.
       type: int

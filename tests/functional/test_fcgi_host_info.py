@@ -355,7 +355,7 @@ def test_a_host_without_nginx_and_supervisord_is_described(monkeypatch, director
     monkeypatch.setattr(host, "SYSTEM_PATH", str(directory))
     params = {"nginx_conf": "/no", "supervisord_conf": "/no", "own": "/no", "url": "unix:///no.sock"}
     result = host.host_info({**params, **dict.fromkeys(("users", "groups", "programs", "commands", "listens", "paths_executable", "directories"), ())})
-    assert result["supervisord"] == {"installed": False, "binary": "", "interpreter": "", "version": "", "pid": 0, "running": False, "conf_exists": False}
+    assert result["supervisord"] == {"installed": False, "binary": "", "interpreter": "", "pid": 0, "running": False, "conf_exists": False}
     user = "www-data" if os.path.exists("/etc/debian_version") else "nginx"
     assert result["nginx"] == {"installed": False, "binary": "", "version": "", "user": user, "group": user, "pid": 0, "running": False}
 
