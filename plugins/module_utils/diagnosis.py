@@ -20,7 +20,8 @@ _LISTENING_UNIX = 0x10000  # __SO_ACCEPTCON in the Flags column of /proc/net/uni
 _LISTENING_TCP = "0A"  # TCP_LISTEN in the st column of /proc/net/tcp
 
 _IN_USE = re.compile(r"address already in use|EADDRINUSE|already in use", re.IGNORECASE)
-_BIND_FAILED = re.compile(r"\bbind\b", re.IGNORECASE)
+# "bind" alone may be a database's parameter or LDAP's log-in.
+_BIND_FAILED = re.compile(r"\bbind\b.*\b(address|socket|port|listen)|\b(address|socket|port|listen\w*)\b.*\bbind\b|\bbind\(\)", re.IGNORECASE)
 _HINTS = (
     (
         re.compile(r"can't find command|not executable|couldn't exec|child process was not spawned", re.IGNORECASE),

@@ -66,13 +66,16 @@ def nginx_info(conf):
     version = re.search(r"nginx version: \S+?/(\S+)", build)
     configuration = read(conf)
     user, group = nginx_account(configuration, build)
-    pid = nginx_pid(configuration, build)
+    pid_file = setting(configuration, "pid", build, "pid-path", "/run/nginx.pid")
+    pid = nginx_pid(pid_file) if binary else 0
     return {
         "installed": bool(binary),
         "binary": binary,
         "version": version.group(1) if version else "",
         "user": user,
         "group": group,
+        "pid_file": pid_file,
+        "error_log": setting(configuration, "error_log", build, "error-log-path", "/var/log/nginx/error.log"),
         "pid": pid,
         "running": pid > 0,
     }
@@ -103,10 +106,15 @@ def nginx_account(configuration, build):
     return user or "nobody", compiled_in(build, "group") or fallback
 
 
-def nginx_pid(configuration, build):
+def setting(configuration, name, build, option, packaged):
+    """Return the file that nginx uses: by its configuration, else as compiled in, else (not installed yet, or no file, as C(stderr)) as packaged."""
+    path = (directive(configuration, name) or [compiled_in(build, option)])[0]
+    return path if path.startswith("/") else packaged
+
+
+def nginx_pid(pid_file):
     """Return the process ID of nginx's master, 0 where its pid file is missing or old."""
-    path = (directive(configuration, "pid") or [compiled_in(build, "pid-path")])[0]
-    pid = read(path).strip() if path else ""
+    pid = read(pid_file).strip()
     return int(pid) if pid.isdigit() and process_name(pid) == "nginx" else 0
 
 

@@ -154,6 +154,14 @@ nginx:
       description: The group of its workers.
       type: str
       sample: www-data
+    pid_file:
+      description: Its pid file, found as the user is.
+      type: str
+      sample: /run/nginx.pid
+    error_log:
+      description: The first error log of its main configuration file, found as the user is.
+      type: str
+      sample: /var/log/nginx/error.log
     pid:
       description: The process ID of its master, V(0) if it does not run.
       type: int

@@ -103,7 +103,8 @@ LOCATION = Table(
         Key(
             "params",
             Dictionary(values.VARIABLE_NAME, nginx.VALUE),
-            "Further `fastcgi_param`s, or other values for ours. Values may use nginx's variables.",
+            "Further `fastcgi_param`s, or other values for ours. Values may use nginx's variables. No place for secrets: every user of the host can read "
+            "nginx's configuration.",
             default={},
         ),
         Key("script_filename", nginx.SCRIPT_FILE, "The parameter `SCRIPT_FILENAME`, which fcgiwrap needs."),
@@ -146,8 +147,8 @@ APP = Table(
         Key(
             "state",
             values.one_of("present", "absent", "purged"),
-            "`absent` stops the app and removes its configuration, as leaving it out of the list does; `purged` also removes its releases, logs, home, "
-            "and the user if that was made for it.",
+            "`absent` stops the app and removes its configuration, as leaving it out of the list does; `purged` also removes its releases, its logs, its "
+            "home below `fcgi_srv_dir`, and its user if that is `fcgi-<name>` and no other app's.",
             default="present",
         ),
         Key("groups", ListOf(values.LABEL), "Labels by which `fcgi_program` and the playbooks select apps.", default=[]),

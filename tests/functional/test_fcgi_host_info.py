@@ -357,7 +357,8 @@ def test_a_host_without_nginx_and_supervisord_is_described(monkeypatch, director
     result = host.host_info({**params, **dict.fromkeys(("users", "groups", "programs", "commands", "listens", "paths_executable", "directories"), ())})
     assert result["supervisord"] == {"installed": False, "binary": "", "interpreter": "", "pid": 0, "running": False, "conf_exists": False}
     user = "www-data" if os.path.exists("/etc/debian_version") else "nginx"
-    assert result["nginx"] == {"installed": False, "binary": "", "version": "", "user": user, "group": user, "pid": 0, "running": False}
+    packaged = {"pid_file": "/run/nginx.pid", "error_log": "/var/log/nginx/error.log"}
+    assert result["nginx"] == {"installed": False, "binary": "", "version": "", "user": user, "group": user, "pid": 0, "running": False, **packaged}
 
 
 @pytest.mark.parametrize(

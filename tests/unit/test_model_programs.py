@@ -157,10 +157,15 @@ def test_further_keys_of_supervisord_are_passed_on():
 def test_a_purged_app_loses_what_was_made_for_it_alone():
     found = made(app("a", user="www-data"), {"name": "old", "state": "purged"}, {"name": "web", "state": "purged", "user": "www-data"})
     assert [item["name"] for item in found["programs"]] == ["a"]
-    assert found["purged"] == [
-        {"name": "old", "user": "fcgi-old", "group": "fcgi-old", "paths": ["/srv/fcgi/old"], "logs": r"old_[0-9]+(\.err)?\.log(\.[0-9]+)?"},
-        {"name": "web", "user": "", "group": "", "paths": ["/srv/fcgi/web"], "logs": r"web_[0-9]+(\.err)?\.log(\.[0-9]+)?"},
-    ]
+    old, web = found["purged"]
+    made_by_us = [f"/srv/fcgi/old/{part}" for part in ("releases", "current", ".lock", "home")]
+    assert (old["name"], old["user"], old["group"], old["paths"], old["directory"]) == ("old", "fcgi-old", "fcgi-old", made_by_us, "/srv/fcgi/old")
+    assert (web["name"], web["user"], web["group"]) == ("web", "", "")
+
+
+def test_a_home_elsewhere_is_never_purged():
+    (purged,) = made({"name": "web", "state": "purged", "create_home": True, "home": "/srv/www"})["purged"]
+    assert "/srv/www" not in purged["paths"] + [purged["directory"]]
 
 
 def test_the_logs_of_a_purged_app_are_not_those_of_one_whose_name_begins_alike():

@@ -165,7 +165,7 @@ class XmlRpcSupervisor(Backend):
         except (OSError, http.client.HTTPException) as error:
             raise SupervisorUnreachable(
                 f"supervisord does not answer at {self.url}: {error or type(error).__name__}. "
-                "Is it running ('systemctl status supervisor', or 'service supervisor status'), and is this its address?"
+                "Does its service run (on Debian 'service supervisor status'; with pip 'service fcgi-supervisord status'), and is this its address?"
             ) from error
 
 
