@@ -41,3 +41,8 @@ def test_a_program_that_says_nothing_may_have_gone_into_the_background():
 
 def test_what_nobody_knows_is_not_guessed_at():
     assert hint(["panic: runtime error: index out of range"], TOO_QUICKLY, FCGI) is None
+
+
+@pytest.mark.parametrize("line", ["could not bind parameter :1", "LDAP: bind as cn=shop failed: invalid credentials"])
+def test_what_else_is_called_bind_is_no_socket(line):
+    assert "socket" not in (hint([line], TOO_QUICKLY, FCGI) or "")
