@@ -42,13 +42,13 @@ def steps() -> list[Step]:
     """All steps, the long ones first: that fills two lanes best."""
     scenarios = sorted(path.parent.name for path in CHECKOUT.glob("molecule/*/molecule.yml"))
     return [
-        *(Step(f"molecule-{name}", "molecule", 1800, f"molecule --base-config .config/molecule/config.yml test --scenario-name {name}") for name in scenarios),
-        Step("sanity", "lint", 600, "tests/lint/sanity.sh"),
-        Step("functional", "functional", 600, "pytest tests/functional"),
-        Step("prod-example", "fresh", 400, "tests/prod_example.sh"),
-        Step("fresh-plain", "fresh", 400, "tests/fresh_machine.sh plain"),
-        Step("fresh-systemd", "fresh", 400, "tests/fresh_machine.sh systemd"),
-        Step("ansible-lint", "lint", 300, "ansible-lint --offline"),
+        *(Step(f"molecule-{name}", "molecule", 2400, f"molecule --base-config .config/molecule/config.yml test --scenario-name {name}") for name in scenarios),
+        Step("sanity", "lint", 900, "tests/lint/sanity.sh"),
+        Step("functional", "functional", 1200, "pytest tests/functional"),
+        Step("prod-example", "fresh", 900, "tests/prod_example.sh"),
+        Step("fresh-plain", "fresh", 900, "tests/fresh_machine.sh plain"),
+        Step("fresh-systemd", "fresh", 900, "tests/fresh_machine.sh systemd"),
+        Step("ansible-lint", "lint", 600, "ansible-lint --offline"),
         Step("collection", "lint", 180, "tests/lint/collection.sh"),
         Step("unit", "unit", 180, "pytest tests/unit"),
         Step("docs", "lint", 120, "python tests/lint/docs.py"),
