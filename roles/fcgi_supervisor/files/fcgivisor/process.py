@@ -1,0 +1,557 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One process through its lives. What happens when is the table in states.py; here is what the actions do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import resource
+import signal
+import time
+
+from fcgivisor import events, policy, remains, spawn, states
+from fcgivisor.heartbeat import EmperorPipe, Watch
+from fcgivisor.keys import LIMITS
+from fcgivisor.loop import OUT, now
+from fcgivisor.model import LISTENER
+from fcgivisor.output import Channel
+from fcgivisor.sockets import SocketError
+from fcgivisor.spawn import SpawnError
+from fcgivisor.values import RESTART_ALWAYS, RESTART_NEVER, signal_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fcgivisor.group import Group
+    from fcgivisor.listeners import Conversation
+    from fcgivisor.loop import Timer
+    from fcgivisor.model import ProcessConfig
+    from fcgivisor.supervisor import Supervisor
+
+# Seconds: a program whose startsecs is 0 and that ends at once is not started more often than this.
+SHORTEST_CYCLE = 1.0
+TOO_QUICK = "Exited too quickly (process log may have details)"
+
+
+class Process:
+    """A slot that the configuration declares, with or without a process in it.
+
+    pid: 0 where there is none. state: of states. tries: failed starts in a row. last_start, last_stop: seconds since the epoch, 0 for never;
+    started: the same on the monotonic clock. exit_status: -1 for a signal. restarts: starts after the first one.
+    """
+
+    __slots__ = (
+        "supervisor", "group", "config", "state", "pid", "tries", "last_start", "last_stop", "started", "exit_status", "spawn_error", "restarts",
+        "watch", "recycling", "start_again", "by_hand",
+        "_channels", "_auto_logs", "_stdin", "_unsent", "_conversation", "_emperor", "_timer", "_life_timer", "_remains", "_step", "_waiting",
+    )  # fmt: skip
+
+    def __init__(self, supervisor: Supervisor, group: Group, config: ProcessConfig) -> None:
+        self.supervisor, self.group, self.config = supervisor, group, config
+        self.state, self.pid, self.tries = states.STOPPED, 0, 0
+        self.last_start = self.last_stop = self.started = 0.0
+        self.exit_status: int | None = None
+        self.spawn_error = ""
+        self.restarts = -1
+        self.watch: Watch | None = None
+        self.recycling = self.start_again = self.by_hand = self._waiting = False
+        self._channels: tuple[Channel, ...] = ()
+        self._auto_logs: dict[str, str] = {}
+        self._stdin, self._unsent = -1, b""
+        self._conversation: Conversation | None = None
+        self._emperor: EmperorPipe | None = None
+        self._timer: Timer | None = None  # of the state: startsecs, a restart, a step of the stop sequence
+        self._life_timer: Timer | None = None
+        self._remains: remains.Remains | None = None
+        self._step = 0
+
+    def __repr__(self) -> str:
+        return f"<Process {self.full_name} {states.NAMES[self.state]}>"
+
+    @property
+    def full_name(self) -> str:
+        """As clients write it: group:name, or the name where both are the same."""
+        name, group = self.config.name, self.group.config.name
+        return name if name == group else f"{group}:{name}"
+
+    # Orders
+
+    def start(self) -> None:
+        """Start it, unless there is a process already. What comes of it is in the state."""
+        if self.pid:
+            self.supervisor.log.warn(f"process '{self.config.name}' already running")
+        else:
+            self.by_hand = False
+            self._forget_timer()
+            self.handle("start")
+
+    def stop(self) -> None:
+        """Begin to stop it, or give up a restart that waits."""
+        self.start_again = False
+        if self.state in (states.STARTING, states.RUNNING, states.BACKOFF):
+            self.handle("stop")
+
+    def restart(self) -> None:
+        """Stop it, and start it when it is dead."""
+        if self.state in (states.STARTING, states.RUNNING):
+            self.handle("stop")
+        if self.state == states.STOPPING:
+            self.start_again = True
+        elif self.state == states.BACKOFF:
+            self.start()
+
+    def give_up(self) -> None:
+        if self.state == states.BACKOFF:
+            self.handle("give_up")
+
+    def signal(self, number: int) -> str | None:
+        """Send a signal. Returns what is wrong, in words."""
+        if not self.pid:
+            return f"attempted to send {self.config.name} sig {signal_name(number)} but it wasn't running"
+        self.supervisor.log.debug(f"sending {self.config.name} (pid {self.pid}) sig {signal_name(number)}")
+        return self._kill(self.pid, number)
+
+    def write_stdin(self, data: bytes) -> bool:
+        """Send this to its stdin. Returns whether that can be: it runs, and has a pipe there that it has not closed."""
+        if self._stdin < 0 or not self.pid or self.state == states.STOPPING:
+            return False
+        waiting = bool(self._unsent)
+        self._unsent += data
+        if waiting:
+            return True
+        if not self._flush_stdin():
+            return False
+        if self._unsent:
+            self.supervisor.loop.watch(self._stdin, lambda _events: self._flush_stdin(), OUT)
+        return True
+
+    def configure(self, config: ProcessConfig) -> None:
+        """Take on a configuration that needs no restart, or has one coming."""
+        logs = [name for name in self.config.differences(config) if name.startswith(("stdout_", "stderr_", "log_format"))]
+        self.config = config
+        if logs:
+            self._make_auto_logs()
+            for channel in self._channels:
+                channel.configure()
+
+    # What happens to it
+
+    def handle(self, event: str, expected: bool = True) -> None:
+        """One step through the table."""
+        before = self.state
+        self.state, action = states.TABLE[before, event]
+        if self.state == states.BACKOFF and event != "wait":
+            self.tries += 1
+        name = f"PROCESS_STATE_{states.NAMES[self.state]}"
+        if before != self.state and self.supervisor.bus.wants(name):
+            self.supervisor.bus.notify(events.process_state(self, before, self.state, expected))
+        if event in ("died", "died_early"):
+            self._release()
+        self.supervisor.changed()
+        getattr(self, f"_{action}")()
+
+    def died(self, status: int) -> None:
+        """The kernel says that it is dead (wait status of waitpid(2))."""
+        for channel in self._channels:
+            channel.finish()
+        code, words = decode_status(status)
+        self.last_stop = time.time()
+        lived, pid = now() - self.started, self.pid
+        self._forget_timer()
+        log, name = self.supervisor.log, self.config.name
+        expected = code in self.config.exitcodes
+        if self.state in (states.STOPPING, states.UNKNOWN):
+            self.exit_status = code
+            (log.info if expected else log.warn)(f"stopped: {name} ({words})")
+            self.handle("died")
+            return
+        if self.state == states.STARTING and (lived < self.config.startsecs or self.config.ready == "notify"):
+            self.exit_status = None
+            self.spawn_error = TOO_QUICK
+            log.warn(f"exited: {name} ({words}; not expected)")
+            self._count_failure(code)
+            self._find_remains(pid)
+            self.handle("died_early")
+            return
+        if self.state == states.STARTING:
+            self.handle("alive")
+        self.exit_status = code
+        if not expected:
+            self.spawn_error = f"Bad exit code {code}"
+        (log.info if expected else log.warn)(f"exited: {name} ({words}; {'expected' if expected else 'not expected'})")
+        self._count_failure(code)
+        self._find_remains(pid)
+        self.handle("died", expected)
+
+    def ready(self) -> None:
+        """It said READY=1."""
+        if self.state == states.STARTING and self.config.ready == "notify":
+            self._forget_timer()
+            self.handle("alive")
+
+    def beat(self) -> None:
+        """A sign of life."""
+        if self.watch is not None:
+            self.watch.beat()
+
+    # Actions of the table
+
+    def _spawn(self) -> None:
+        self.exit_status, self.spawn_error = None, ""
+        self.last_start, self.started = time.time(), now()
+        self.start_again = False
+        self.restarts += 1
+        try:
+            self._start_process()
+        except SpawnError as error:
+            self.spawn_error = str(error)
+            self.supervisor.log.info(f"spawnerr: {error}")
+            self._count_failure(spawn.NOT_SPAWNED)
+            self.handle("unspawnable")
+            return
+        self.supervisor.log.info(f"spawned: '{self.config.name}' with pid {self.pid}")
+        if self.config.ready == "notify":
+            self._timer = self.supervisor.loop.after(self.config.ready_timeout, self._not_ready)
+        elif self.config.startsecs <= 0:
+            self.handle("alive")
+        else:
+            self._timer = self.supervisor.loop.at(self.started + self.config.startsecs, lambda: self.handle("alive"))
+
+    def _settle(self) -> None:
+        self._forget_timer()
+        self.tries = 0
+        self.recycling = False
+        how = "it said that it is ready (READY=1)" if self.config.ready == "notify" else f"process has stayed up for > than {self.config.startsecs} seconds (startsecs)"
+        self.supervisor.log.info(f"success: {self.config.name} entered RUNNING state, {how}")
+        if self.config.max_lifetime:
+            # Spread, so that processes that were started together do not all end together.
+            lifetime = self.config.max_lifetime * (1 - policy.JITTER * policy.random_fraction())
+            self._life_timer = self.supervisor.loop.after(lifetime, lambda: self.recycle(f"it has lived for {lifetime:.0f} s (max_lifetime)"))
+        self.group.settled(self)
+
+    def _retry(self) -> None:
+        """A start has failed."""
+        config = self.config
+        if self.supervisor.stopping:
+            self.handle("give_up")
+        elif config.policy is not None:
+            self._wait_as_fastcgi()
+        elif self.tries > config.startretries:
+            self.handle("give_up")
+            self.supervisor.log.info(f"gave up: {config.name} entered FATAL state, too many start retries too quickly")
+        else:
+            self._start_after(policy.backoff_delay(self.tries, config.backoff == "exponential", config.backoff_max))
+
+    def _respawn(self) -> None:
+        """It has died by itself, after it had lived."""
+        config = self.config
+        self.tries = 0
+        wanted = config.autorestart == RESTART_ALWAYS or (config.autorestart != RESTART_NEVER and self.exit_status not in config.exitcodes)
+        if self.supervisor.stopping or not wanted:
+            self.recycling = False
+        elif config.policy is not None:
+            self._wait_as_fastcgi()
+        else:
+            self._start_after(max(0.0, self.started + SHORTEST_CYCLE - now()) if config.startsecs <= 0 else 0.0)
+
+    def _begin_stop(self) -> None:
+        self._step = 0
+        self._send_stop()
+
+    def _continue_stop(self) -> None:
+        self._step = min(self._step + 1, len(self._stop_sequence()) - 1)
+        self.supervisor.log.warn(f"killing '{self.config.name}' ({self.pid}) with {signal_name(self._stop_sequence()[self._step][0])}")
+        self._send_stop()
+
+    def _rest(self) -> None:
+        self._forget_timer()
+        self.tries = 0
+        if self.start_again and not self.supervisor.stopping:
+            self.start()
+        else:
+            self.recycling = False
+
+    def _await_restart(self) -> None:
+        pass  # _start_after has set the timer
+
+    # How they do it
+
+    def _start_process(self) -> None:
+        """Raises SpawnError."""
+        config = self.config
+        words = spawn.words(config.command)
+        environment = self._environment()
+        file = spawn.find(words[0], environment.get("PATH", os.defpath))
+        closing: list[int] = []
+        try:
+            stdin = self._socket() if config.socket else self._stdin_pipe(closing)
+            streams = self._output_pipes(closing)
+            passed = self._emperor_pipe(environment)
+            order = spawn.Order(
+                file=file, argv=list(words), env=environment, stdin=stdin, stdout=streams[0], stderr=streams[-1], passed=passed,
+                identity=self._identity(), directory=config.directory, umask=config.umask, limits=self._limits(),
+            )  # fmt: skip
+            self.pid = spawn.start(order)
+        except OSError as error:
+            self._close_pipes()
+            if error.errno == errno.EMFILE:
+                raise SpawnError(f"too many open files to spawn '{config.name}'") from None
+            raise SpawnError(f"'{config.name}' cannot be started: {error.strerror or error}") from None
+        except SpawnError as error:
+            for channel in self._channels[-1:]:
+                channel.write(f"supervisor: {error}\nsupervisor: child process was not spawned\n".encode())
+            self._close_pipes()
+            raise
+        finally:
+            for descriptor in closing:
+                os.close(descriptor)
+            if self._emperor is not None:
+                self._emperor.close_child()
+        self.supervisor.by_pid[self.pid] = self
+        if config.heartbeat:
+            self.watch = Watch(self.supervisor.loop, self, config.heartbeat_tolerance, config.heartbeat_required, self._silent)
+        if config.kind == LISTENER and self.group.pool is not None:
+            self._conversation = self.group.pool.begin(self)
+            self._channels[0].tap = self._conversation.hear
+
+    def _socket(self) -> int:
+        try:
+            held = self.group.open_socket(self.config)
+            return held.fileno()
+        except SocketError as error:
+            raise SpawnError(f"could not create its socket: {error}") from None
+
+    def _stdin_pipe(self, closing: list[int]) -> int:
+        theirs, self._stdin = os.pipe2(os.O_CLOEXEC)
+        closing.append(theirs)
+        os.set_blocking(self._stdin, False)
+        return theirs
+
+    def _output_pipes(self, closing: list[int]) -> list[int]:
+        """The ends for the child: of stdout, and of stderr unless that goes the same way."""
+        names = ("stdout",) if self.config.redirect_stderr and self.config.kind != LISTENER else ("stdout", "stderr")
+        if tuple(channel.name for channel in self._channels) != names:
+            for channel in self._channels:
+                channel.close()
+            self._channels = tuple(Channel(self.supervisor, self, name) for name in names)
+        ends = []
+        for channel in self._channels:
+            ours, theirs = os.pipe2(os.O_CLOEXEC)
+            closing.append(theirs)
+            ends.append(theirs)
+            os.set_blocking(ours, False)
+            channel.watch(ours)
+        return ends
+
+    def _emperor_pipe(self, environment: dict[str, str]) -> tuple[int, ...]:
+        if not self.config.heartbeat:
+            return ()
+        self._emperor = EmperorPipe(self.supervisor.loop, self)
+        assert self._emperor.child is not None
+        environment["UWSGI_EMPEROR_FD"] = str(self._emperor.child.fileno())
+        return (self._emperor.child.fileno(),)
+
+    def _identity(self) -> spawn.Identity | None:
+        config = self.config
+        if config.uid is None or config.uid == os.getuid():
+            return None
+        if os.getuid() != 0:
+            raise SpawnError(f"user {config.user} needs a supervisor that runs as root")
+        return spawn.identity(config.user, config.uid, config.gid)
+
+    def _limits(self) -> list[tuple[int, tuple[int, int]]]:
+        wanted = [(name, getattr(self.config, f"rlimit_{name}")) for name in LIMITS]
+        return [(getattr(resource, f"RLIMIT_{name.upper()}"), limit) for name, limit in wanted if limit is not None]
+
+    def _environment(self) -> dict[str, str]:
+        """Raises SpawnError."""
+        config, supervisor = self.config, self.supervisor
+        environment = {**os.environ, "SUPERVISOR_ENABLED": "1", "SUPERVISOR_PROCESS_NAME": config.name, "SUPERVISOR_GROUP_NAME": self.group.config.name}
+        own_url = config.serverurl is None or config.serverurl.strip().upper() == "AUTO"
+        url = supervisor.settings.serverurl if own_url else config.serverurl
+        if url:
+            environment["SUPERVISOR_SERVER_URL"] = url
+        for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "UWSGI_EMPEROR_FD", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
+            environment.pop(name, None)  # our own, from systemd
+        if config.user is not None:
+            try:
+                environment["HOME"] = pwd.getpwnam(config.user).pw_dir
+            except KeyError:
+                raise SpawnError(f"there is no user {config.user} any more") from None
+            environment["USER"] = environment["LOGNAME"] = config.user
+        if config.ready == "notify" or config.heartbeat:
+            environment["NOTIFY_SOCKET"] = supervisor.notify_address()
+        if config.heartbeat:
+            # sd_watchdog_enabled(3): a worker is to beat at half of it.
+            environment["WATCHDOG_USEC"] = str(int(config.heartbeat * 2_000_000))
+        if config.environment_file:
+            environment.update(spawn.read_environment_file(config.environment_file))
+        environment.update(config.environment)
+        return environment
+
+    def _start_after(self, seconds: float, final: bool = True) -> None:
+        """Start it in so many seconds, and not before what the dead one left behind is gone. final: else only look again then."""
+        if seconds <= 0 and self._remains is None:
+            self.handle("start")
+            return
+        if self.state == states.EXITED:
+            self.handle("wait")
+        self._waiting = True
+        self._timer = self.supervisor.loop.after(seconds, self._time_is_up if final else self._wait_as_fastcgi)
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        if self._remains is None:
+            self._forget_timer()
+            self.handle("start")
+
+    def _wait_as_fastcgi(self) -> None:
+        config, history = self.config, self.group.history(self.config.program)
+        starts = [sibling.started for sibling in self.group.siblings(self) if sibling.state == states.RUNNING]
+        lived = self.last_stop - self.last_start if self.last_stop > self.last_start else 0.0
+        decision = policy.fastcgi_restart(config.policy, history.failures, self.started, lived, starts, now())
+        if decision.failures > config.policy.max_failed_starts and history.failures > config.policy.max_failed_starts:
+            self.spawn_error = self.spawn_error or "failed too often"
+        if decision.failures < history.failures:
+            history.failures = decision.failures
+        self._start_after(decision.wait, decision.final)
+
+    def _count_failure(self, code: int) -> None:
+        """For mod_fastcgi's policy: every death counts, but a clean one."""
+        if self.config.policy is not None and code != 0:
+            self.group.history(self.config.program).failures += 1
+
+    def _find_remains(self, pid: int) -> None:
+        if remains.exist(pid):
+            self._remains = remains.Remains(self.supervisor.loop, pid, self.config.stopwaitsecs, self._remains_gone)
+            self.supervisor.log.warn(f"{self.config.name}: it is dead, but left processes behind, which are stopped first: {self._remains.pids}")
+
+    def _remains_gone(self) -> None:
+        self._remains = None
+        if self.state == states.BACKOFF and self._waiting and self._timer is None:
+            self.handle("start")
+
+    def _not_ready(self) -> None:
+        self._timer = None
+        self.spawn_error = f"not ready within {self.config.ready_timeout:g} s (ready_timeout)"
+        self.supervisor.log.warn(f"{self.config.name}: {self.spawn_error}; it is killed")
+        self.signal(signal.SIGKILL)
+
+    def _silent(self, seconds: float) -> None:
+        self.supervisor.log.warn(f"{self.config.name} ({self.pid}) has sent no heartbeat for {seconds:.1f} s: it is sent SIGABRT, and SIGKILL if that does not end it")
+
+    def recycle(self, why: str) -> None:
+        """Replace it by a new one, when no other process of its program is being replaced."""
+        self.supervisor.log.info(f"{self.config.name} is replaced: {why}")
+        self.group.recycle(self)
+
+    def _stop_sequence(self) -> tuple[tuple[int, float], ...]:
+        config = self.config
+        return config.stop_sequence or ((config.stopsignal, config.stopwaitsecs), (signal.SIGKILL, config.stopwaitsecs))
+
+    def _send_stop(self) -> None:
+        number, wait = self._stop_sequence()[self._step]
+        as_group = self.config.killasgroup if number == signal.SIGKILL else self.config.stopasgroup
+        self._forget_timer()
+        self.supervisor.log.debug(f"killing {self.config.name} (pid {self.pid}) {'process group ' if as_group else ''}with signal {signal_name(number)}")
+        self._timer = self.supervisor.loop.after(max(wait, 0.01), lambda: self.handle("overdue"))
+        if self._kill(-self.pid if as_group else self.pid, number) is not None and self.state == states.STOPPING:
+            self.handle("lost")
+
+    def _kill(self, target: int, number: int) -> str | None:
+        try:
+            os.kill(target, number)
+        except ProcessLookupError:
+            return None  # it has just died; that is told soon
+        except OSError as error:
+            text = f"{self.config.name} (pid {self.pid}) cannot be sent {signal_name(number)}: {error.strerror}"
+            self.supervisor.log.critical(text)
+            return text
+        return None
+
+    def _flush_stdin(self) -> bool:
+        try:
+            self._unsent = self._unsent[os.write(self._stdin, self._unsent) :]
+        except BlockingIOError:
+            pass
+        except OSError:  # it has closed its end
+            self._close_stdin()
+            return False
+        if not self._unsent:
+            self.supervisor.loop.forget(self._stdin)
+        return True
+
+    def _release(self) -> None:
+        """Nobody is in the slot any more."""
+        self.supervisor.by_pid.pop(self.pid, None)
+        self.pid = 0
+        if self.watch is not None:
+            self.watch.stop()
+            self.watch = None
+        if self._conversation is not None:
+            self._conversation.end()
+            self._conversation = None
+        if self._life_timer is not None:
+            self._life_timer.cancel()
+        self._close_pipes()
+
+    def _close_pipes(self) -> None:
+        for channel in self._channels:
+            channel.finish()
+        self._close_stdin()
+        if self._emperor is not None:
+            self._emperor.close()
+            self._emperor = None
+
+    def _close_stdin(self) -> None:
+        if self._stdin >= 0:
+            self.supervisor.loop.forget(self._stdin)
+            os.close(self._stdin)
+            self._stdin, self._unsent = -1, b""
+
+    def _forget_timer(self) -> None:
+        self._waiting = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # Logs
+
+    def prepare(self) -> None:
+        """It belongs to the supervisor now: AUTO logs get their names."""
+        self._make_auto_logs()
+
+    def logfile(self, channel: str) -> str | None:
+        """The path of a channel's log, None where there is none."""
+        return self._auto_logs.get(channel) or getattr(self.config, f"{channel}_logfile")
+
+    def reopen_logs(self) -> None:
+        for channel in self._channels:
+            channel.reopen()
+
+    def clear_logs(self) -> None:
+        """Raises OSError."""
+        for channel in self._channels:
+            channel.clear()
+
+    def close(self) -> None:
+        """It leaves the supervisor."""
+        for channel in self._channels:
+            channel.close()
+        self._channels = ()
+
+    def _make_auto_logs(self) -> None:
+        self._auto_logs = self.supervisor.auto_logs(self.config, self._auto_logs)
+
+
+def decode_status(status: int) -> tuple[int, str]:
+    """Of a wait status, the exit code (-1 for a signal) and supervisord's words (options.py, decode_wait_status)."""
+    if os.WIFEXITED(status):
+        code = os.WEXITSTATUS(status)
+        return code, f"exit status {code}"
+    words = f"terminated by {signal_name(os.WTERMSIG(status))}"
+    return -1, words + (" (core dumped)" if os.WCOREDUMP(status) else "")
+
+

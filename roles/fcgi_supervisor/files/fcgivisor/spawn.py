@@ -1,0 +1,225 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The only room that starts processes. No shell, no descriptor but 0, 1, 2 and those asked for, privileges dropped in the right order and verified.
+
+Where a process needs no user, directory, umask or limit of its own, posix_spawn serves: it costs the same however large we are. The rest is fork.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+import shlex
+import signal
+import stat
+from collections import namedtuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What the kernel is asked for. stdin, stdout, stderr: our descriptors. passed: those that it keeps under their own numbers.
+# identity: Identity or None. directory: str or None. umask: int or None. limits: (resource, (soft, hard)) pairs.
+Order = namedtuple("Order", "file argv env stdin stdout stderr passed identity directory umask limits")
+Identity = namedtuple("Identity", "uid gid groups")
+
+# Python ignores these, and what is ignored stays so across exec; all others are caught by us or at their default.
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+_ALL_SIGNALS = signal.valid_signals()
+# The exit code of a child that did not become the program (supervisor/process.py).
+NOT_SPAWNED = 127
+
+
+# (soft, hard) of RLIMIT_NOFILE for children, where it is not our own: we need many descriptors, but a program that uses select(2) breaks on numbers above 1023.
+_nofile: tuple[int, int] | None = None
+
+
+def set_nofile(limit: tuple[int, int] | None) -> None:
+    """What children get as RLIMIT_NOFILE, None for ours."""
+    global _nofile
+    _nofile = limit
+
+
+class SpawnError(Exception):
+    """A program that cannot be started; the text is supervisord's where it has one. fault: name of the RPC fault, empty for none of its own."""
+
+    def __init__(self, text: str, fault: str = "") -> None:
+        super().__init__(text)
+        self.fault = fault
+
+
+@functools.lru_cache(maxsize=512)
+def words(command: str) -> tuple[str, ...]:
+    """The words of a command line. Raises SpawnError."""
+    try:
+        found = shlex.split(command)
+    except ValueError as error:
+        raise SpawnError(f"can't parse command {command!r}: {error}", "NOT_EXECUTABLE") from None
+    if not found:
+        raise SpawnError("command is empty", "NOT_EXECUTABLE")
+    return tuple(found)
+
+
+def find(program: str, search: str) -> str:
+    """The file of a program, as supervisord finds it (options.py, check_execv_args). search: a PATH. Raises SpawnError."""
+    candidates = [program] if "/" in program else [os.path.join(directory, program) for directory in search.split(os.pathsep)]
+    for file in candidates:
+        try:
+            status = os.stat(file)
+        except (OSError, ValueError):
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            raise SpawnError(f"command at {file!r} is a directory", "NOT_EXECUTABLE")
+        if not status.st_mode & 0o111:
+            raise SpawnError(f"command at {file!r} is not executable", "NOT_EXECUTABLE")
+        if not os.access(file, os.X_OK):
+            raise SpawnError(f"no permission to run command {file!r}", "NOT_EXECUTABLE")
+        return file
+    raise SpawnError(f"can't find command {program!r}", "NO_FILE")
+
+
+@functools.lru_cache(maxsize=512)
+def identity(user: str, uid: int, gid: int) -> Identity:
+    """Whom to become. Groups are looked up once: where they come over a network, that is slow (Supervisor issue 1391). See forget_identities."""
+    return Identity(uid, gid, tuple(sorted(set(os.getgrouplist(user, gid)))))
+
+
+def forget_identities() -> None:
+    """Look groups up anew: the configuration has been read again."""
+    identity.cache_clear()
+
+
+def read_environment_file(path: str) -> dict[str, str]:
+    """KEY=value lines, as systemd's EnvironmentFile=: # and ; begin a comment line, quotes around a value are taken off. Raises SpawnError."""
+    optional = path.startswith("-")
+    path = path[1:] if optional else path
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        if optional:
+            return {}
+        raise SpawnError(f"environment_file {path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpawnError(f"environment_file {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
+    found = {}
+    for number, line in enumerate(lines, 1):
+        line = line.strip()
+        if not line or line[0] in "#;":
+            continue
+        key, equals, value = line.partition("=")
+        if not equals or not key.strip() or "\0" in line:
+            raise SpawnError(f"environment_file {path}: line {number} is not KEY=value")
+        value = value.strip()
+        if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1]
+        found[key.strip()] = value
+    return found
+
+
+def start(order: Order) -> int:
+    """Start a process that leads a process group of its own, and return its ID. Raises SpawnError.
+
+    A child of fork that fails on its way says why on its stderr and exits with NOT_SPAWNED, as supervisord's do.
+    """
+    if any("\0" in word for word in order.argv):
+        raise SpawnError("the command holds a NUL byte, which no argument can have", "NOT_EXECUTABLE")
+    needs_fork = order.passed or order.identity or order.limits or order.directory is not None or order.umask is not None
+    try:
+        return _fork(order) if needs_fork else _posix_spawn(order)
+    except BlockingIOError:  # EAGAIN
+        raise SpawnError("Too many processes in process table") from None
+    except (OSError, ValueError) as error:
+        name = os.path.basename(order.file)
+        raise SpawnError(f"couldn't exec {name}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _posix_spawn(order: Order) -> int:
+    actions = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate((order.stdin, order.stdout, order.stderr))]
+    ours = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if _nofile is not None:  # a limit holds for new descriptors, and none is opened here
+        resource.setrlimit(resource.RLIMIT_NOFILE, _nofile)
+    try:
+        return os.posix_spawn(order.file, order.argv, order.env, file_actions=actions, setpgroup=0, setsigmask=[], setsigdef=_IGNORED_BY_PYTHON)
+    finally:
+        if _nofile is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, ours)
+
+
+def _fork(order: Order) -> int:
+    # Blocked until the child is the program: a stop signal between fork and exec waits for it, and does not go to a handler of ours.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become(order)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pid
+
+
+def _become(order: Order) -> None:
+    """In the child: become the program, or exit."""
+    what = "start"
+    try:
+        os.setpgid(0, 0)
+        for target, source in enumerate((order.stdin, order.stdout, order.stderr)):
+            os.dup2(source, target)
+        for descriptor in order.passed:
+            os.set_inheritable(descriptor, True)
+        if _nofile is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, _nofile)
+        for number, limit in order.limits:
+            what = f"set limit {number} to {limit}"
+            resource.setrlimit(number, limit)
+        if order.identity is not None:
+            what = f"setuid to {order.identity.uid}"
+            drop_privileges(order.identity)
+        if order.directory is not None:
+            what = f"chdir to {order.directory}"
+            os.chdir(order.directory)
+        if order.umask is not None:
+            os.umask(order.umask)
+        what = f"exec {order.argv[0]}"
+        for number in _IGNORED_BY_PYTHON:
+            signal.signal(number, signal.SIG_DFL)
+        _default_handlers()
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.execve(order.file, order.argv, order.env)
+    except BaseException as error:
+        reason = getattr(error, "strerror", None) or error
+        _say(f"supervisor: couldn't {what}: {reason}\nsupervisor: child process was not spawned\n")
+    finally:
+        os._exit(NOT_SPAWNED)
+
+
+def _default_handlers() -> None:
+    """A signal that is pending now is for the program: no handler of ours may take it before exec."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD, signal.SIGIO):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _say(text: str) -> None:
+    try:
+        os.write(2, text.encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass
+
+
+def drop_privileges(wanted: Identity) -> None:
+    """Groups first, then the group, then the user: afterwards we may do none of it. Raises OSError."""
+    if os.getuid() == wanted.uid:
+        return
+    os.setgroups(wanted.groups)
+    os.setresgid(wanted.gid, wanted.gid, wanted.gid)
+    os.setresuid(wanted.uid, wanted.uid, wanted.uid)
+    if os.getresuid() != (wanted.uid,) * 3 or os.getresgid() != (wanted.gid,) * 3:
+        raise PermissionError("the kernel did not switch users")
+
+
+def environment(parts: Mapping[str, str]) -> dict[str, str]:
+    """Of a child: the supervisor's own, and parts on top."""
+    return {**os.environ, **parts}
