@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import errno
 import os
-import pwd
-import resource
 import signal
 import time
 
-from fcgivisor import events, policy, remains, spawn, states
+from fcgivisor import birth, events, policy, remains, spawn, states
 from fcgivisor.heartbeat import EmperorPipe, Watch
-from fcgivisor.keys import LIMITS
 from fcgivisor.loop import OUT, now
 from fcgivisor.model import LISTENER
 from fcgivisor.output import Channel
@@ -282,7 +279,7 @@ class Process:
         """Raises SpawnError."""
         config = self.config
         words = spawn.words(config.command)
-        environment = self._environment()
+        environment = birth.environment(self)
         file = spawn.find(words[0], environment.get("PATH", os.defpath))
         closing: list[int] = []
         try:
@@ -291,7 +288,7 @@ class Process:
             passed = self._emperor_pipe(environment)
             order = spawn.Order(
                 file=file, argv=list(words), env=environment, stdin=stdin, stdout=streams[0], stderr=streams[-1], passed=passed,
-                identity=self._identity(), directory=config.directory, umask=config.umask, limits=self._limits(),
+                identity=birth.identity(config), directory=config.directory, umask=config.umask, limits=birth.limits(config),
             )  # fmt: skip
             self.pid = spawn.start(order)
         except OSError as error:
@@ -352,44 +349,6 @@ class Process:
         assert self._emperor.child is not None
         environment["UWSGI_EMPEROR_FD"] = str(self._emperor.child.fileno())
         return (self._emperor.child.fileno(),)
-
-    def _identity(self) -> spawn.Identity | None:
-        config = self.config
-        if config.uid is None or config.uid == os.getuid():
-            return None
-        if os.getuid() != 0:
-            raise SpawnError(f"user {config.user} needs a supervisor that runs as root")
-        return spawn.identity(config.user, config.uid, config.gid)
-
-    def _limits(self) -> list[tuple[int, tuple[int, int]]]:
-        wanted = [(name, getattr(self.config, f"rlimit_{name}")) for name in LIMITS]
-        return [(getattr(resource, f"RLIMIT_{name.upper()}"), limit) for name, limit in wanted if limit is not None]
-
-    def _environment(self) -> dict[str, str]:
-        """Raises SpawnError."""
-        config, supervisor = self.config, self.supervisor
-        environment = {**os.environ, "SUPERVISOR_ENABLED": "1", "SUPERVISOR_PROCESS_NAME": config.name, "SUPERVISOR_GROUP_NAME": self.group.config.name}
-        own_url = config.serverurl is None or config.serverurl.strip().upper() == "AUTO"
-        url = supervisor.settings.serverurl if own_url else config.serverurl
-        if url:
-            environment["SUPERVISOR_SERVER_URL"] = url
-        for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "UWSGI_EMPEROR_FD", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
-            environment.pop(name, None)  # our own, from systemd
-        if config.user is not None:
-            try:
-                environment["HOME"] = pwd.getpwnam(config.user).pw_dir
-            except KeyError:
-                raise SpawnError(f"there is no user {config.user} any more") from None
-            environment["USER"] = environment["LOGNAME"] = config.user
-        if config.ready == "notify" or config.heartbeat:
-            environment["NOTIFY_SOCKET"] = supervisor.notify_address()
-        if config.heartbeat:
-            # sd_watchdog_enabled(3): a worker is to beat at half of it.
-            environment["WATCHDOG_USEC"] = str(int(config.heartbeat * 2_000_000))
-        if config.environment_file:
-            environment.update(spawn.read_environment_file(config.environment_file))
-        environment.update(config.environment)
-        return environment
 
     def _start_after(self, seconds: float, final: bool = True) -> None:
         """Start it in so many seconds, and not before what the dead one left behind is gone. final: else only look again then."""

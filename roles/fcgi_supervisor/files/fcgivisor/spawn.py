@@ -16,10 +16,6 @@ import signal
 import stat
 from collections import namedtuple
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 # What the kernel is asked for. stdin, stdout, stderr: our descriptors. passed: those that it keeps under their own numbers.
 # identity: Identity or None. directory: str or None. umask: int or None. limits: (resource, (soft, hard)) pairs.
 Order = namedtuple("Order", "file argv env stdin stdout stderr passed identity directory umask limits")
@@ -218,8 +214,3 @@ def drop_privileges(wanted: Identity) -> None:
     os.setresuid(wanted.uid, wanted.uid, wanted.uid)
     if os.getresuid() != (wanted.uid,) * 3 or os.getresgid() != (wanted.gid,) * 3:
         raise PermissionError("the kernel did not switch users")
-
-
-def environment(parts: Mapping[str, str]) -> dict[str, str]:
-    """Of a child: the supervisor's own, and parts on top."""
-    return {**os.environ, **parts}

@@ -1,0 +1,32 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+
+import pytest
+
+from harness import OURS, PACKAGE, Supervisor
+
+sys.path.insert(0, str(PACKAGE))
+
+
+@pytest.fixture
+def directory():
+    """Short, since a unix socket's path has 107 bytes; and open to all users, since programs run as some."""
+    path = tempfile.mkdtemp(prefix="fcgivisor-")
+    os.chmod(path, 0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def supervisor(directory):
+    """fcgivisord, not started yet."""
+    made = Supervisor(directory, OURS)
+    yield made
+    made.end()

@@ -1,0 +1,174 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A supervisor of a test's own: fcgivisord from this checkout, or supervisord from PyPI, with the same configuration and the same clients."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+import xmlrpc.client
+
+CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
+PACKAGE = CHECKOUT / "roles" / "fcgi_supervisor" / "files"
+TOOLS = pathlib.Path(sys.executable).parent
+SLEEP = "/bin/sleep 600"
+
+OURS = "fcgivisord"
+THEIRS = "supervisord"
+
+
+def wait_for(condition, what, seconds=15):
+    """Wait until condition() is true, and return it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"waited {seconds} s in vain for {what}")
+
+
+class _Transport(xmlrpc.client.Transport):
+    def __init__(self, path):
+        super().__init__()
+        self._path = path
+
+    def make_connection(self, host):
+        connection = http.client.HTTPConnection("localhost", timeout=30)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(30)
+        connection.sock.connect(self._path)
+        return connection
+
+
+class Supervisor:
+    """A supervisor below a directory. sections: of the configuration, by their whole head ("program:shop"), each a dict of keys."""
+
+    def __init__(self, directory, implementation=OURS, python=sys.executable, **supervisord):
+        self.directory = pathlib.Path(directory)
+        self.implementation = implementation
+        self.python = python
+        self.socket = self.directory / "rpc.sock"
+        self.configuration = self.directory / "supervisord.conf"
+        self.log = self.directory / "supervisord.log"
+        self.process = None
+        own = {"logfile": self.log, "pidfile": self.directory / "supervisord.pid", "childlogdir": self.directory, "nodaemon": "true", "loglevel": "debug"}
+        self.sections = {
+            "supervisord": {**own, **supervisord},
+            "unix_http_server": {"file": self.socket},
+            "rpcinterface:supervisor": {"supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"},
+            "supervisorctl": {"serverurl": f"unix://{self.socket}"},
+        }
+
+    def program(self, name, head="program", **keys):
+        """Declare a program; by default one that sleeps and counts as running at once."""
+        usual = {"command": SLEEP, "startsecs": 0, "stopwaitsecs": 2, "redirect_stderr": "true", "stdout_logfile": self.directory / f"{name}.log"}
+        self.sections[f"{head}:{name}"] = {**usual, **keys}
+        return self
+
+    def pool(self, name, size, **keys):
+        return self.program(name, numprocs=size, process_name="%(program_name)s_%(process_num)02d", **keys)
+
+    def fcgi(self, name, **keys):
+        return self.program(name, head="fcgi-program", **{"socket": f"unix://{self.directory}/{name}.sock", **keys})
+
+    def write(self):
+        """Write the configuration, which a running supervisor does not notice until it is told."""
+        text = "\n".join(f"[{head}]\n" + "".join(f"{key}={value}\n" for key, value in keys.items()) for head, keys in self.sections.items())
+        self.configuration.write_text(text)
+
+    def command(self, *arguments):
+        if self.implementation == OURS:
+            return [str(self.python), "-m", "fcgivisor", *map(str, arguments)]
+        return [str(TOOLS / "supervisord"), *map(str, arguments)]
+
+    def environment(self, **variables):
+        return {**os.environ, "PYTHONPATH": str(PACKAGE), "PYTHONDONTWRITEBYTECODE": "1", **variables}
+
+    def start(self, *arguments, **variables):
+        self.write()
+        output = (self.directory / "output").open("wb")
+        command = self.command("-n", "-c", self.configuration, *arguments)
+        self.process = subprocess.Popen(command, env=self.environment(**variables), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        wait_for(self._answers, f"{self.implementation} to answer")
+        return self
+
+    def _answers(self):
+        with contextlib.suppress(OSError):
+            return self.rpc.getState()
+        assert self.process.poll() is None, f"{self.implementation} ended instead of answering: {(self.directory / 'output').read_text()}"
+        return False
+
+    def end(self):
+        """End it and all its children, politely or not."""
+        if self.process is None:
+            return
+        children = self.children()
+        if self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
+
+    def children(self):
+        with contextlib.suppress(FileNotFoundError):
+            return [int(pid) for pid in pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()]
+        return []
+
+    @property
+    def server(self):
+        return xmlrpc.client.ServerProxy("http://localhost", _Transport(str(self.socket)))
+
+    @property
+    def rpc(self):
+        return self.server.supervisor
+
+    @property
+    def ours(self):
+        return self.server.fcgivisor
+
+    def info(self, name):
+        return self.rpc.getProcessInfo(name)
+
+    def pid(self, name):
+        return self.info(name)["pid"]
+
+    def state(self, name):
+        return self.info(name)["statename"]
+
+    def pids(self):
+        return {info["name"]: info["pid"] for info in self.rpc.getAllProcessInfo()}
+
+    def wait_for_state(self, name, *states, seconds=15):
+        wait_for(lambda: self.state(name) in states, f"{name} to be {' or '.join(states)}", seconds)
+
+    def wait_for_new_pid(self, name, old, seconds=15):
+        return wait_for(lambda: self.pid(name) not in (0, old) and self.pid(name), f"{name} to be started again", seconds)
+
+    def wait_for_log(self, words, seconds=15):
+        """Words in the supervisor's own log."""
+        wait_for(lambda: words in self.log.read_text(errors="replace"), f"{words!r} in its log", seconds)
+
+    def wait_for_output(self, name, words, seconds=15):
+        """Words in the log of a program."""
+        log = self.directory / f"{name}.log"
+        wait_for(lambda: log.exists() and words in log.read_text(errors="replace"), f"{words!r} in {log}", seconds)
+
+    def ctl(self, *words, timeout=60, input=None):
+        """The unmodified supervisorctl of supervisor, from PyPI."""
+        return subprocess.run(
+            [str(TOOLS / "supervisorctl"), "-c", str(self.configuration), *words], text=True, capture_output=True, timeout=timeout, check=False, input=input
+        )
