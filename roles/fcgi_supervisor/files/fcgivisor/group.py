@@ -63,22 +63,18 @@ class Group:
     # Life
 
     def autostart(self) -> None:
-        """Start what starts by itself and never did. By mod_fastcgi's policy the processes of a program start one after the other."""
-        delays: dict[str, int] = {}
-        for process in list(self.processes.values()):
+        """Have started what starts by itself and never did. By mod_fastcgi's policy the processes of a program start one after the other."""
+        positions: dict[str, int] = {}
+        for process in self.processes.values():
             config = process.config
             if not config.autostart or process.state != states.STOPPED or process.last_start:
                 continue
-            position = delays.get(config.program, 0)
-            delays[config.program] = position + 1
+            position = positions.get(config.program, 0)
+            positions[config.program] = position + 1
             if config.policy is None or position == 0:
-                process.start()
+                self.supervisor.start_soon(process)
             else:
-                self.supervisor.loop.after(position * config.policy.start_delay, lambda process=process: self._first_start(process))
-
-    def _first_start(self, process: Process) -> None:
-        if process.state == states.STOPPED and not process.last_start and not self.supervisor.stopping and self.processes.get(process.config.name) is process:
-            process.start()
+                self.supervisor.loop.after(position * config.policy.start_delay, lambda process=process: self.supervisor.start_soon(process))
 
     def stop_all(self) -> None:
         """Stop everything, for a shutdown (supervisor/process.py, ProcessGroupBase.stop_all)."""

@@ -9,6 +9,12 @@ from collections import namedtuple
 
 from fcgivisor import keys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fcgivisor.policy import FastCgi
+
 PROGRAM, FCGI, LISTENER = "program", "fcgi-program", "eventlistener"
 
 # The keys that make many processes of one section, and have no meaning for one of them.
@@ -30,6 +36,22 @@ class ProcessConfig:
     """
 
     __slots__ = ("name", "program", "number", "kind", "uid", "gid", "user", "socket", "policy", "section", *PROCESS_KEYS)
+
+    name: str
+    program: str
+    number: int
+    kind: str
+    section: str
+    uid: int | None
+    gid: int | None
+    user: str | None
+    socket: SocketConfig | None
+    policy: FastCgi | None
+    command: str
+    environment: dict[str, str]
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
     # What supervisord compares (supervisor/options.py, ProcessConfig), and what is ours.
     COMPARED = ("name", "uid", "policy", "kind", *PROCESS_KEYS)
@@ -83,3 +105,14 @@ class Settings:
     """
 
     __slots__ = ("groups", "servers", "warnings", "infos", "rpc", "files", "serverurl", *(key.name for key in keys.SUPERVISORD))
+
+    groups: dict[str, GroupConfig]
+    servers: list[ServerConfig]
+    warnings: list[str]
+    infos: list[str]
+    rpc: bool
+    files: list[str]
+    serverurl: str | None
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...

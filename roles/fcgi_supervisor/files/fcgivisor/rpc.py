@@ -8,7 +8,6 @@ A method returns its answer, raises wire.Fault, or returns a Deferred, whose ans
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
@@ -442,6 +441,8 @@ def status(process: Process, moment: float) -> dict:
 
 
 def status_json(supervisor: Supervisor) -> bytes:
+    import json  # where it is asked for
+
     moment = now()
     told = {"version": VERSION, "pid": os.getpid(), "state": SupervisorState.NAMES[supervisor.mood]}
     return json.dumps({**told, "processes": [status(process, moment) for process in supervisor.processes()]}).encode()

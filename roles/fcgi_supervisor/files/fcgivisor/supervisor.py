@@ -10,10 +10,12 @@ import re
 import resource
 import signal
 import time
+from collections import deque
 
 from fcgivisor import events, logs, spawn, states
 from fcgivisor.group import Group
 from fcgivisor.heartbeat import NotifySocket
+from fcgivisor.loop import now
 from fcgivisor.output import auto_log_prefix
 from fcgivisor.process import decode_status
 from fcgivisor.sockets import SocketError
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 # Seconds between two looks at the memory of processes that have max_memory.
 MEMORY_LOOKS = 10.0
+# Seconds that starting processes may take until requests and deaths are looked at again.
+STARTING_SLICE = 0.02
 # Seconds between two lines about what a shutdown waits for (supervisor/supervisord.py, shutdown_report).
 SHUTDOWN_REPORTS = 3.0
 
@@ -50,6 +54,7 @@ class Supervisor:
         self.mood = SupervisorState.RUNNING
         self.waiters: list[Callable[[], bool]] = []  # called after changes of state, until they return True
         self._stop_order: list[Group] = []
+        self._to_start: deque[Process] = deque()
         self._notify: NotifySocket | None = None
         self._ticks: dict[str, Timer] = {}
         self._memory_timer: Timer | None = None
@@ -139,6 +144,24 @@ class Supervisor:
     def _autostart(self, group: Group) -> None:
         if not self.stopping and self.groups.get(group.config.name) is group:
             group.autostart()
+
+    def start_soon(self, process: Process) -> None:
+        """Start a process that never ran, unless that has become wrong by then."""
+        self._to_start.append(process)
+        if len(self._to_start) == 1:
+            self.loop.after(0, self._start_some)
+
+    def _start_some(self) -> None:
+        """Hundreds of processes take a while to start: requests are answered in between."""
+        end = now() + STARTING_SLICE
+        while self._to_start and not self.stopping:
+            process = self._to_start.popleft()
+            if process.state == states.STOPPED and not process.last_start and process.group.processes.get(process.config.name) is process:
+                process.start()
+            if now() >= end:
+                break
+        if self._to_start:
+            self.loop.after(0, self._start_some)
 
     def remove_group(self, name: str) -> bool:
         """Forget a group, unless something of it runs. Raises KeyError."""
