@@ -19,7 +19,7 @@ from fcgivisor.spawn import SpawnError
 from fcgivisor.states import SupervisorState
 from fcgivisor.supervisor import reread, resident_memory
 from fcgivisor.values import AUTO, signal_number
-from fcgivisor.wire import FAULTS, Fault, capped
+from fcgivisor.wire import FAULTS, Fault, Ready, capped, escape, ready_struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ class Interface:
 
     def get_all_process_info(self) -> list:
         wall, moment = int(time.time()), now()
-        return [process_info(process, wall, moment) for process in self.supervisor.processes()]
+        return [Ready(_INFO % tuple(map(_escaped, process_info(process, wall, moment).values()))) for process in self.supervisor.processes()]
 
     def get_all_config_info(self) -> list:
         found = []
@@ -395,6 +395,17 @@ def process_info(process: Process, wall: int, moment: float) -> dict:
         "pid": process.pid,
         "description": _description(process, moment),
     }
+
+
+# The members of process_info().
+_INFO = ready_struct(
+    ("name", "group", "start", "stop", "now", "state", "statename", "spawnerr", "exitstatus", "logfile", "stdout_logfile", "stderr_logfile", "pid", "description"),
+    "ssiiiississsis",
+)
+
+
+def _escaped(value: str | int) -> str | int:
+    return escape(value) if isinstance(value, str) else value
 
 
 def _description(process: Process, moment: float) -> str:

@@ -47,6 +47,19 @@ class Fault(Exception):
         super().__init__(self.text)
 
 
+class Ready(str):
+    """A value that is XML-RPC already, from ready(): where one answer holds a thousand of the same kind, that is four times as fast."""
+
+    __slots__ = ()
+
+
+def ready_struct(names: tuple[str, ...], kinds: str) -> str:
+    """A template for Ready structs, to be filled by % with one value a member. kinds: of each, s for a string (by escape()) or i for an int."""
+    tags = {"s": "string>%s</string", "i": "int>%d</int"}
+    members = "".join(f"<member>\n<name>{name}</name>\n<value><{tags[kind]}></value>\n</member>\n" for name, kind in zip(names, kinds))
+    return f"<value><struct>\n{members}</struct></value>\n"
+
+
 class WireError(ValueError):
     """A request that is no XML-RPC."""
 
@@ -155,7 +168,9 @@ def fault(error: Fault) -> bytes:
 
 def _dump(value: object, write) -> None:  # noqa: ANN001
     kind = type(value)
-    if kind is str:
+    if kind is Ready:
+        write(value)
+    elif kind is str:
         write(f"<value><string>{escape(value)}</string></value>\n")  # type: ignore[arg-type]
     elif kind is bool:
         write(f"<value><boolean>{value:d}</boolean></value>\n")
