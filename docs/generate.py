@@ -1,7 +1,10 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write docs/fcgi_apps.md from the tables of the model. With --check: say whether it is up to date (exit status 1 if it is not)."""
+"""Write docs/fcgi_apps.md from the tables of the model, and docs/fcgivisord-keys.md from those of the bundled supervisor.
+
+With --check: say whether they are up to date (exit status 1 if they are not).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ import sys
 import types
 
 DOCS = pathlib.Path(__file__).resolve().parent
-TARGET = DOCS / "fcgi_apps.md"
 
 # This checkout under the name by which its parts import each other, without Ansible.
 for name, path in {"ansible_collections": [], "ansible_collections.webops": [], "ansible_collections.webops.fastcgi": [str(DOCS.parent)]}.items():
@@ -21,6 +23,9 @@ for name, path in {"ansible_collections": [], "ansible_collections.webops": [], 
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import APP  # noqa: E402
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_runtimes import RUNTIMES  # noqa: E402
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_types import ListOf, OrFalse, Table  # noqa: E402
+
+sys.path.insert(0, str(DOCS.parent / "roles" / "fcgi_supervisor" / "files"))
+from fcgivisor import keys as fcgivisor_keys  # noqa: E402
 
 HEAD = """# `fcgi_apps`, key by key
 
@@ -99,13 +104,56 @@ def runtimes():
     return HEAD_OF_RUNTIMES + "".join(rows)
 
 
+HEAD_OF_KEYS = """# Keys of `fcgivisord`'s configuration
+
+<!-- Made by docs/generate.py from roles/fcgi_supervisor/files/fcgivisor/keys.py: change it there. -->
+
+The file is supervisord's. Keys in **bold** are ours; supervisord ignores them, so one file serves both. The last column says what a change asks of a process that runs, when
+`fcgivisorctl update` applies it: nothing, nothing until its next start, or a restart.
+"""
+SECTIONS_OF_KEYS = {
+    "[program:x]": fcgivisor_keys.PROGRAM,
+    "[fcgi-program:x], in addition": fcgivisor_keys.FCGI,
+    "[eventlistener:x], in addition": fcgivisor_keys.LISTENER,
+    "[group:x]": fcgivisor_keys.GROUP,
+    "[supervisord]": fcgivisor_keys.SUPERVISORD,
+    "[unix_http_server]": fcgivisor_keys.UNIX_SERVER,
+    "[inet_http_server]": fcgivisor_keys.INET_SERVER,
+}
+CHANGES = {fcgivisor_keys.LIVE: "", fcgivisor_keys.NEXT_SPAWN: "next start", fcgivisor_keys.RESTART: "restart"}
+
+
+def supervisor_default(key):
+    if key.default is None or key.default == "":
+        return ""
+    if key.convert in (fcgivisor_keys.values.octal,):
+        return f"`{key.default:04o}`"
+    words = {True: "true", False: "false"}.get(key.default) if isinstance(key.default, bool) else None
+    if isinstance(key.default, (list, tuple)):
+        words = ",".join(str(item) for item in key.default if item != -1)
+    return f"`{words if words is not None else key.default}`" if words != "" else ""
+
+
+def supervisor_keys():
+    parts = [HEAD_OF_KEYS]
+    for title, table in SECTIONS_OF_KEYS.items():
+        parts.append(f"\n## {title}\n\n| key | default | meaning | change |\n|---|---|---|---|\n")
+        for key in table:
+            name = f"**`{key.name}`**" if key.ours else f"`{key.name}`"
+            parts.append(f"| {name} | {cell(supervisor_default(key))} | {cell(key.about)} | {CHANGES[key.change]} |\n")
+    return "".join(parts)
+
+
 def main(arguments):
-    text = HEAD + section("fcgi_apps[]", APP) + runtimes()
-    if "--check" in arguments:
-        if TARGET.read_text(encoding="utf-8") != text:
-            sys.exit("docs/fcgi_apps.md is not what the model says: run docs/generate.py")
-        return
-    TARGET.write_text(text, encoding="utf-8")
+    targets = {
+        DOCS / "fcgi_apps.md": HEAD + section("fcgi_apps[]", APP) + runtimes(),
+        DOCS / "fcgivisord-keys.md": supervisor_keys(),
+    }
+    for target, text in targets.items():
+        if "--check" not in arguments:
+            target.write_text(text, encoding="utf-8")
+        elif not target.exists() or target.read_text(encoding="utf-8") != text:
+            sys.exit(f"docs/{target.name} is not what its tables say: run docs/generate.py")
 
 
 if __name__ == "__main__":

@@ -103,6 +103,7 @@ class _Loader:
     def _read_supervisord(self, section: Section) -> None:
         for key in keys.SUPERVISORD:
             setattr(self._settings, key.name, self._value(section, key))
+        self._settings.childlogdir = self._settings.childlogdir or os.environ.get("TMPDIR", "/tmp")
         try:
             environment = values.environment(self._settings.environment)
         except ValueError as error:

@@ -8,7 +8,6 @@ Keys of supervisord are in supervisor/options.py, with the same defaults; those 
 
 from __future__ import annotations
 
-import os
 from collections import namedtuple
 
 from fcgivisor import values
@@ -120,7 +119,7 @@ SUPERVISORD = (
     _key("minfds", values.integer, 1024, about="File descriptors that it must be able to open."),
     _key("minprocs", values.integer, 200, about="Processes that must be possible."),
     _key("nocleanup", values.boolean, False, about="Whether old AUTO logs stay at its start."),
-    _key("childlogdir", values.existing_directory, os.environ.get("TMPDIR", "/tmp"), about="The directory of AUTO logs."),
+    _key("childlogdir", values.existing_directory, None, about="The directory of AUTO logs; TMPDIR or /tmp where it is missing."),
     _key("user", default=None, about="The user that it becomes at its start."),
     _key("directory", values.existing_directory, None, about="Where a daemon runs."),
     _key("strip_ansi", values.boolean, False, about="Whether escape sequences are taken out of logs."),
