@@ -47,11 +47,7 @@ class Group:
     def open_socket(self, config: ProcessConfig) -> Held:
         """The socket of a process, listening. Raises SocketError."""
         assert config.socket is not None
-        held = self.supervisor.sockets.use(config.socket, self._socket_user(config))
-        if held.socket is None:
-            held.open()
-            self.supervisor.sockets.opened(held)
-        return held
+        return self.supervisor.sockets.use(config.socket, self._socket_user(config))
 
     def release_socket(self, config: ProcessConfig) -> None:
         if config.socket is not None:
