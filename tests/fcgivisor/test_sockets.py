@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pathlib
 import shutil
 import signal
 import socket
@@ -40,18 +39,6 @@ import os, socket, time
 print("blocking" if os.get_blocking(0) else "not blocking", flush=True)
 time.sleep(600)
 """
-
-
-@pytest.fixture
-def script(directory):
-    """Write a Python program, and return its command line."""
-
-    def write(name, text):
-        path = pathlib.Path(directory) / f"{name}.py"
-        path.write_text(text)
-        return f"/usr/bin/python3 -S {path}"
-
-    return write
 
 
 def connect(address):

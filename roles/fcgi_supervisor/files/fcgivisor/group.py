@@ -146,6 +146,8 @@ class Group:
 
     def settled(self, process: Process) -> None:
         """A process runs: the next one may be replaced. A new one that does not come to run leaves the others alone."""
+        if process in self._recycle_queue:  # it has been replaced meanwhile
+            self._recycle_queue.remove(process)
         for waiting in self._recycle_queue:
             if waiting.config.program == process.config.program:
                 self._recycle_queue.remove(waiting)

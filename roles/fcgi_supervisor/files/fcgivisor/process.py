@@ -42,7 +42,7 @@ class Process:
     __slots__ = (
         "supervisor", "group", "config", "state", "pid", "tries", "last_start", "last_stop", "started", "exit_status", "spawn_error", "restarts",
         "watch", "recycling", "start_again", "by_hand",
-        "_channels", "_auto_logs", "_stdin", "_unsent", "_conversation", "_emperor", "_timer", "_life_timer", "_remains", "_step", "_waiting",
+        "_channels", "_auto_logs", "_stdin", "_unsent", "_conversation", "_emperor", "_timer", "_life_timer", "_lived", "_remains", "_step", "_waiting",
     )  # fmt: skip
 
     def __init__(self, supervisor: Supervisor, group: Group, config: ProcessConfig) -> None:
@@ -61,6 +61,7 @@ class Process:
         self._emperor: EmperorPipe | None = None
         self._timer: Timer | None = None  # of the state: startsecs, a restart, a step of the stop sequence
         self._life_timer: Timer | None = None
+        self._lived = 0.0  # seconds, of the life that ended last
         self._remains: remains.Remains | None = None
         self._step = 0
 
@@ -82,6 +83,8 @@ class Process:
         else:
             self.by_hand = False
             self._forget_timer()
+            if self._remains is not None:  # whoever orders a start waits for nobody
+                self._remains.kill()
             self.handle("start")
 
     def stop(self) -> None:
@@ -155,7 +158,7 @@ class Process:
             channel.finish()
         code, words = decode_status(status)
         self.last_stop = time.time()
-        lived, pid = now() - self.started, self.pid
+        self._lived, pid = now() - self.started, self.pid
         self._forget_timer()
         log, name = self.supervisor.log, self.config.name
         expected = code in self.config.exitcodes
@@ -164,7 +167,7 @@ class Process:
             (log.info if expected else log.warn)(f"stopped: {name} ({words})")
             self.handle("died")
             return
-        if self.state == states.STARTING and (lived < self.config.startsecs or self.config.ready == "notify"):
+        if self.state == states.STARTING:
             self.exit_status = None
             self.spawn_error = TOO_QUICK
             log.warn(f"exited: {name} ({words}; not expected)")
@@ -172,8 +175,6 @@ class Process:
             self._find_remains(pid)
             self.handle("died_early")
             return
-        if self.state == states.STARTING:
-            self.handle("alive")
         self.exit_status = code
         if not expected:
             self.spawn_error = f"Bad exit code {code}"
@@ -197,7 +198,7 @@ class Process:
 
     def _spawn(self) -> None:
         self.exit_status, self.spawn_error = None, ""
-        self.last_start, self.started = time.time(), now()
+        self.last_start, self.started, self._lived = time.time(), now(), 0.0
         self.start_again = False
         self.restarts += 1
         try:
@@ -214,7 +215,13 @@ class Process:
         elif self.config.startsecs <= 0:
             self.handle("alive")
         else:
-            self._timer = self.supervisor.loop.at(self.started + self.config.startsecs, lambda: self.handle("alive"))
+            self._timer = self.supervisor.loop.at(self.started + self.config.startsecs, self._startsecs_over)
+
+    def _startsecs_over(self) -> None:
+        """It is alive, unless it has died and that is still to be told."""
+        self._timer = None
+        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            self.handle("alive")
 
     def _settle(self) -> None:
         self._forget_timer()
@@ -279,10 +286,10 @@ class Process:
         """Raises SpawnError."""
         config = self.config
         words = spawn.words(config.command)
-        environment = birth.environment(self)
-        file = spawn.find(words[0], environment.get("PATH", os.defpath))
         closing: list[int] = []
         try:
+            environment = birth.environment(self)
+            file = spawn.find(words[0], environment.get("PATH", os.defpath))
             stdin = self._socket() if config.socket else self._stdin_pipe(closing)
             streams = self._output_pipes(closing)
             passed = self._emperor_pipe(environment)
@@ -352,10 +359,10 @@ class Process:
 
     def _start_after(self, seconds: float, final: bool = True) -> None:
         """Start it in so many seconds, and not before what the dead one left behind is gone. final: else only look again then."""
-        if seconds <= 0 and self._remains is None:
-            self.handle("start")
-            return
         if self.state == states.EXITED:
+            if seconds <= 0 and self._remains is None:
+                self.handle("start")
+                return
             self.handle("wait")
         self._waiting = True
         self._timer = self.supervisor.loop.after(seconds, self._time_is_up if final else self._wait_as_fastcgi)
@@ -369,8 +376,7 @@ class Process:
     def _wait_as_fastcgi(self) -> None:
         config, history = self.config, self.group.history(self.config.program)
         starts = [sibling.started for sibling in self.group.siblings(self) if sibling.state == states.RUNNING]
-        lived = self.last_stop - self.last_start if self.last_stop > self.last_start else 0.0
-        decision = policy.fastcgi_restart(config.policy, history.failures, self.started, lived, starts, now())
+        decision = policy.fastcgi_restart(config.policy, history.failures, self.started, self._lived, starts, now())
         if decision.failures > config.policy.max_failed_starts and history.failures > config.policy.max_failed_starts:
             self.spawn_error = self.spawn_error or "failed too often"
         if decision.failures < history.failures:
@@ -387,7 +393,9 @@ class Process:
             self._remains = remains.Remains(self.supervisor.loop, pid, self.config.stopwaitsecs, self._remains_gone)
             self.supervisor.log.warn(f"{self.config.name}: it is dead, but left processes behind, which are stopped first: {self._remains.pids}")
 
-    def _remains_gone(self) -> None:
+    def _remains_gone(self, gone: remains.Remains) -> None:
+        if gone is not self._remains:
+            return
         self._remains = None
         if self.state == states.BACKOFF and self._waiting and self._timer is None:
             self.handle("start")
