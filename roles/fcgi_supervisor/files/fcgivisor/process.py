@@ -36,12 +36,13 @@ class Process:
     """A slot that the configuration declares, with or without a process in it.
 
     pid: 0 where there is none. state: of states. tries: failed starts in a row. last_start, last_stop: seconds since the epoch, 0 for never;
-    started: the same on the monotonic clock. exit_status: -1 for a signal. restarts: starts after the first one.
+    started: the same on the monotonic clock. exit_status: -1 for a signal. restarts: starts after the first one. leaving: an update stops it
+    and forgets it then.
     """
 
     __slots__ = (
         "supervisor", "group", "config", "state", "pid", "tries", "last_start", "last_stop", "started", "exit_status", "spawn_error", "restarts",
-        "watch", "recycling", "start_again", "by_hand",
+        "watch", "recycling", "start_again", "leaving",
         "_channels", "_auto_logs", "_stdin", "_unsent", "_conversation", "_emperor", "_timer", "_life_timer", "_lived", "_remains", "_step", "_waiting",
     )  # fmt: skip
 
@@ -53,7 +54,7 @@ class Process:
         self.spawn_error = ""
         self.restarts = -1
         self.watch: Watch | None = None
-        self.recycling = self.start_again = self.by_hand = self._waiting = False
+        self.recycling = self.start_again = self.leaving = self._waiting = False
         self._channels: tuple[Channel, ...] = ()
         self._auto_logs: dict[str, str] = {}
         self._stdin, self._unsent = -1, b""
@@ -81,7 +82,6 @@ class Process:
         if self.pid:
             self.supervisor.log.warn(f"process '{self.config.name}' already running")
         else:
-            self.by_hand = False
             self._forget_timer()
             if self._remains is not None:  # whoever orders a start waits for nobody
                 self._remains.kill()
@@ -129,9 +129,13 @@ class Process:
 
     def configure(self, config: ProcessConfig) -> None:
         """Take on a configuration that needs no restart, or has one coming."""
-        logs = [name for name in self.config.differences(config) if name.startswith(("stdout_", "stderr_", "log_format"))]
+        changed = self.config.differences(config)
         self.config = config
-        if logs:
+        if "heartbeat_tolerance" in changed and self.watch is not None:
+            self.watch.tolerance = config.heartbeat_tolerance
+        if "max_lifetime" in changed and self.state == states.RUNNING:
+            self._limit_life()
+        if any(name.startswith(("stdout_", "stderr_", "log_format")) for name in changed):
             self._make_auto_logs()
             for channel in self._channels:
                 channel.configure()
@@ -229,11 +233,16 @@ class Process:
         self.recycling = False
         how = "it said that it is ready (READY=1)" if self.config.ready == "notify" else f"process has stayed up for > than {self.config.startsecs} seconds (startsecs)"
         self.supervisor.log.info(f"success: {self.config.name} entered RUNNING state, {how}")
+        self._limit_life()
+        self.group.settled(self)
+
+    def _limit_life(self) -> None:
+        if self._life_timer is not None:
+            self._life_timer.cancel()
         if self.config.max_lifetime:
             # Spread, so that processes that were started together do not all end together.
             lifetime = self.config.max_lifetime * (1 - policy.JITTER * policy.random_fraction())
-            self._life_timer = self.supervisor.loop.after(lifetime, lambda: self.recycle(f"it has lived for {lifetime:.0f} s (max_lifetime)"))
-        self.group.settled(self)
+            self._life_timer = self.supervisor.loop.at(self.started + lifetime, lambda: self.recycle(f"it has lived for {lifetime:.0f} s (max_lifetime)"))
 
     def _retry(self) -> None:
         """A start has failed."""
