@@ -173,7 +173,7 @@ class Process:
             return
         if self.state == states.STARTING:
             self.exit_status = None
-            self.spawn_error = TOO_QUICK
+            self.spawn_error = self.spawn_error or TOO_QUICK
             log.warn(f"exited: {name} ({words}; not expected)")
             self._count_failure(code)
             self._find_remains(pid)
