@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import shutil
 import sys
 import tempfile
 
 import pytest
-
 from harness import OURS, PACKAGE, Supervisor
 
 sys.path.insert(0, str(PACKAGE))
@@ -30,3 +30,15 @@ def supervisor(directory):
     made = Supervisor(directory, OURS)
     yield made
     made.end()
+
+
+@pytest.fixture
+def script(directory):
+    """Write a Python program, and return its command line. It runs without site, under the system's own Python, which any user can read."""
+
+    def write(name, text):
+        path = pathlib.Path(directory) / f"{name}.py"
+        path.write_text(text)
+        return f"/usr/bin/python3 -S {path}"
+
+    return write

@@ -93,10 +93,11 @@ class Supervisor:
     def environment(self, **variables):
         return {**os.environ, "PYTHONPATH": str(PACKAGE), "PYTHONDONTWRITEBYTECODE": "1", **variables}
 
-    def start(self, *arguments, **variables):
+    def start(self, *arguments, wrapper=(), **variables):
+        """wrapper: a command line that executes the supervisor's, such as unshare(1)."""
         self.write()
         output = (self.directory / "output").open("wb")
-        command = self.command("-n", "-c", self.configuration, *arguments)
+        command = [*wrapper, *self.command("-n", "-c", self.configuration, *arguments)]
         self.process = subprocess.Popen(command, env=self.environment(**variables), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         wait_for(self._answers, f"{self.implementation} to answer")
         return self

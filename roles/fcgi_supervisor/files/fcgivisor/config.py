@@ -54,6 +54,7 @@ class _Loader:
         self._expansions: dict[str, object] = {f"ENV_{name}": value for name, value in environ.items()}
         self._expansions.update(here=self._here, host_node_name=os.uname().nodename)
         self._users: dict[str, _User] = {}
+        self._sockets: dict[str, tuple[str, SocketConfig]] = {}  # by URL: the section that named it first, and its options
 
     def load(self) -> Settings:
         ini, settings = self._ini, self._settings
@@ -310,10 +311,17 @@ class _Loader:
             for key, value in (("socket_owner", owner), ("socket_mode", mode)):
                 if value is not None:
                     raise section.error("has a meaning for unix sockets only", key)
-            return SocketConfig(url, None, None, backlog)
+            return self._shared_socket(section, SocketConfig(url, None, None, backlog))
         if owner is None and user.uid is not None and user.uid != os.getuid():
             owner = (user.uid, user.gid)
-        return SocketConfig(url, owner, 0o700 if mode is None else mode, backlog)
+        return self._shared_socket(section, SocketConfig(url, owner, 0o700 if mode is None else mode, backlog))
+
+    def _shared_socket(self, section: Section, wanted: SocketConfig) -> SocketConfig:
+        """Programs that name one URL share one socket, which has the options of the first of them."""
+        first, found = self._sockets.setdefault(wanted.url, (section.name, wanted))
+        if found != wanted:
+            self._warn(section, "socket", f"{wanted.url} is also that of [{first}], whose owner, mode and backlog count: say the same in both, or nothing here")
+        return found
 
     # Single values
 

@@ -47,11 +47,7 @@ class Group:
     def open_socket(self, config: ProcessConfig) -> Held:
         """The socket of a process, listening. Raises SocketError."""
         assert config.socket is not None
-        held = self.supervisor.sockets.use(config.socket, self._socket_user(config))
-        if held.socket is None:
-            held.open()
-            self.supervisor.sockets.opened(held)
-        return held
+        return self.supervisor.sockets.use(config.socket, self._socket_user(config))
 
     def release_socket(self, config: ProcessConfig) -> None:
         if config.socket is not None:
@@ -146,6 +142,8 @@ class Group:
 
     def settled(self, process: Process) -> None:
         """A process runs: the next one may be replaced. A new one that does not come to run leaves the others alone."""
+        if process in self._recycle_queue:  # it has been replaced meanwhile
+            self._recycle_queue.remove(process)
         for waiting in self._recycle_queue:
             if waiting.config.program == process.config.program:
                 self._recycle_queue.remove(waiting)

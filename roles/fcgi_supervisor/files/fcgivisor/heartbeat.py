@@ -70,14 +70,14 @@ class Watch:
     """Watches one life of a process. silent(seconds) is called once, when no sign of life came for tolerance seconds; then SIGABRT, then SIGKILL."""
 
     def __init__(self, loop: Loop, process: Process, tolerance: float, required: bool, silent: Callable[[float], None]) -> None:
-        self._loop, self._process, self._tolerance, self._silent = loop, process, tolerance, silent
+        self._loop, self._process, self.tolerance, self._silent = loop, process, tolerance, silent
         self.last = now() if required else 0.0  # seconds; 0 before the first sign, where that may be missing
         self._timer: Timer | None = loop.after(tolerance, self._look) if required else None
 
     def beat(self) -> None:
         self.last = now()
         if self._timer is None:
-            self._timer = self._loop.after(self._tolerance, self._look)
+            self._timer = self._loop.after(self.tolerance, self._look)
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -85,7 +85,7 @@ class Watch:
 
     def _look(self) -> None:
         # One timer for many beats: each look sets the next to where the last beat leads.
-        due = self.last + self._tolerance
+        due = self.last + self.tolerance
         if now() < due:
             self._timer = self._loop.at(due, self._look)
         else:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Seconds until a file that could not be opened is tried again.
 REOPEN_AFTER = 1.0
+# Seconds between two looks, while there is output, whether the file still has its name.
+LOOK_AFTER = 1.0
 _JOURNAL = "/run/systemd/journal/socket"
 # Bytes of one line; the journal's own limit is 48K (LineMax= in journald.conf(5)).
 _LONGEST_LINE = 48 * 1024
@@ -31,6 +33,9 @@ class Sink:
 
     def write(self, data: bytes) -> None:
         raise NotImplementedError
+
+    def flush(self) -> None:
+        """What was begun is complete: nothing more comes from this life of the process."""
 
     def reopen(self) -> None:
         """Open anew, since somebody has moved the file away."""
@@ -63,23 +68,28 @@ class File(Sink):
         self._fd = -1
         self._size = 0
         self._regular = True
-        self._next_try = 0.0
+        self._next_try = self._next_look = 0.0
         self._open()
 
     def write(self, data: bytes) -> None:
-        if self._fd < 0 and not (time.monotonic() >= self._next_try and self._open()):
+        moment = time.monotonic()
+        if self._fd >= 0 and moment >= self._next_look:
+            self._next_look = moment + LOOK_AFTER
+            self._look_at_path()
+        if self._fd < 0 and not (moment >= self._next_try and self._open()):
             self.lost += len(data)
             return
+        written = 0
         try:
-            written = os.write(self._fd, data)
-            while written < len(data):  # a disk that became full, or a pipe
+            while written < len(data):  # less is written where a disk becomes full, or to a pipe
                 written += os.write(self._fd, data[written:])
         except OSError as error:
-            self._failed(self.path, error, len(data))
+            self._failed(self.path, error, len(data) - written)
             return
+        finally:
+            self._size += written
         if self.lost:
             self._recovered(self.path)
-        self._size += len(data)
         if self.maxbytes and self._size >= self.maxbytes and self._regular:
             self._rotate()
 
@@ -99,6 +109,13 @@ class File(Sink):
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _look_at_path(self) -> None:
+        """A file without a name is written for nobody. One that was only renamed is still wanted, until reopen()."""
+        if self._regular and os.fstat(self._fd).st_nlink == 0:
+            self.close()
+            if self._open():
+                self.report(f"{self.path} was removed; it is begun anew")
 
     def _open(self) -> bool:
         try:
@@ -157,15 +174,22 @@ class Lines(Sink):
     def write(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            self.line(line)
+            self._cut(line)
         while len(self._rest) > _LONGEST_LINE:
             self.line(self._rest[:_LONGEST_LINE])
             self._rest = self._rest[_LONGEST_LINE:]
 
-    def close(self) -> None:
+    def _cut(self, line: bytes) -> None:
+        for start in range(0, len(line) or 1, _LONGEST_LINE):
+            self.line(line[start : start + _LONGEST_LINE])
+
+    def flush(self) -> None:
         if self._rest:
             self.line(self._rest)
             self._rest = b""
+
+    def close(self) -> None:
+        self.flush()
 
     def line(self, line: bytes) -> None:
         raise NotImplementedError

@@ -57,12 +57,14 @@ class ProcessConfig:
     COMPARED = ("name", "uid", "policy", "kind", *PROCESS_KEYS)
 
     def differences(self, other: ProcessConfig) -> list[str]:
-        """Names of the attributes that differ. A log that the supervisor names itself equals any other."""
-        return [
-            name
-            for name in self.COMPARED
-            if getattr(self, name) != getattr(other, name) and keys.values.AUTO not in (getattr(self, name), getattr(other, name))
-        ]
+        """Names of the attributes that differ."""
+        return [name for name in self.COMPARED if getattr(self, name) != getattr(other, name)]
+
+    def same_as(self, other: ProcessConfig) -> bool:
+        """Whether supervisord would see no difference: to it, a log that it names itself equals any other, and a socket is its address."""
+        if _url(self) != _url(other):
+            return False
+        return all(keys.values.AUTO in (getattr(self, name), getattr(other, name)) for name in self.differences(other))
 
     def __repr__(self) -> str:
         return f"<ProcessConfig {self.name}>"
@@ -80,14 +82,12 @@ class GroupConfig:
         self.buffer_size = 10
 
     def same_as(self, other: GroupConfig) -> bool:
-        """Whether supervisord would call the group unchanged: it looks at no option of a socket but its address."""
+        """Whether supervisord would call the group unchanged."""
         if (self.priority, self.kind, self.events, self.buffer_size) != (other.priority, other.kind, other.events, other.buffer_size):
             return False
         if list(self.processes) != list(other.processes):
             return False
-        return all(
-            not process.differences(other.processes[name]) and _url(process) == _url(other.processes[name]) for name, process in self.processes.items()
-        )
+        return all(process.same_as(other.processes[name]) for name, process in self.processes.items())
 
     def __repr__(self) -> str:
         return f"<GroupConfig {self.name}>"

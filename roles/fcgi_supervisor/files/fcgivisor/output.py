@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from fcgivisor import events, logs
 
@@ -22,7 +23,7 @@ READ_SIZE = 131072
 LAST_READS = 64
 
 _BEGIN, _END = b"<!--XSUPERVISOR:BEGIN-->", b"<!--XSUPERVISOR:END-->"
-_ESCAPE_ENDS = b"HfABCDRsuJKhlpm"
+_ESCAPE = re.compile(rb"\x1b\[[^HfABCDRsuJKhlpm]*[HfABCDRsuJKhlpm]?")
 
 
 class Channel:
@@ -77,7 +78,10 @@ class Channel:
                 break
         if self._undecided:
             undecided, self._undecided = self._undecided, b""
-            self._log(undecided)
+            self._take(undecided)
+        self._capturing, self._captured = False, b""
+        for sink in self._sinks or ():
+            sink.flush()
         self._close_pipe()
 
     def close(self) -> None:
@@ -186,11 +190,4 @@ def _prefix_at_end(data: bytes, token: bytes) -> int:
 
 def strip_escapes(data: bytes) -> bytes:
     """Without the ANSI sequences that supervisord takes out (dispatchers.py, stripEscapes)."""
-    result = b""
-    while True:
-        text, found, data = data.partition(b"\x1b[")
-        result += text
-        if not found:
-            return result
-        end = next((index for index, byte in enumerate(data) if byte in _ESCAPE_ENDS), len(data))
-        data = data[end + 1 :]
+    return _ESCAPE.sub(b"", data)

@@ -36,13 +36,14 @@ class Process:
     """A slot that the configuration declares, with or without a process in it.
 
     pid: 0 where there is none. state: of states. tries: failed starts in a row. last_start, last_stop: seconds since the epoch, 0 for never;
-    started: the same on the monotonic clock. exit_status: -1 for a signal. restarts: starts after the first one.
+    started: the same on the monotonic clock. exit_status: -1 for a signal. restarts: starts after the first one. leaving: an update stops it
+    and forgets it then.
     """
 
     __slots__ = (
         "supervisor", "group", "config", "state", "pid", "tries", "last_start", "last_stop", "started", "exit_status", "spawn_error", "restarts",
-        "watch", "recycling", "start_again", "by_hand",
-        "_channels", "_auto_logs", "_stdin", "_unsent", "_conversation", "_emperor", "_timer", "_life_timer", "_remains", "_step", "_waiting",
+        "watch", "recycling", "start_again", "leaving",
+        "_channels", "_auto_logs", "_stdin", "_unsent", "_conversation", "_emperor", "_timer", "_life_timer", "_lived", "_remains", "_step", "_waiting",
     )  # fmt: skip
 
     def __init__(self, supervisor: Supervisor, group: Group, config: ProcessConfig) -> None:
@@ -53,7 +54,7 @@ class Process:
         self.spawn_error = ""
         self.restarts = -1
         self.watch: Watch | None = None
-        self.recycling = self.start_again = self.by_hand = self._waiting = False
+        self.recycling = self.start_again = self.leaving = self._waiting = False
         self._channels: tuple[Channel, ...] = ()
         self._auto_logs: dict[str, str] = {}
         self._stdin, self._unsent = -1, b""
@@ -61,6 +62,7 @@ class Process:
         self._emperor: EmperorPipe | None = None
         self._timer: Timer | None = None  # of the state: startsecs, a restart, a step of the stop sequence
         self._life_timer: Timer | None = None
+        self._lived = 0.0  # seconds, of the life that ended last
         self._remains: remains.Remains | None = None
         self._step = 0
 
@@ -80,8 +82,9 @@ class Process:
         if self.pid:
             self.supervisor.log.warn(f"process '{self.config.name}' already running")
         else:
-            self.by_hand = False
             self._forget_timer()
+            if self._remains is not None:  # whoever orders a start waits for nobody
+                self._remains.kill()
             self.handle("start")
 
     def stop(self) -> None:
@@ -126,9 +129,13 @@ class Process:
 
     def configure(self, config: ProcessConfig) -> None:
         """Take on a configuration that needs no restart, or has one coming."""
-        logs = [name for name in self.config.differences(config) if name.startswith(("stdout_", "stderr_", "log_format"))]
+        changed = self.config.differences(config)
         self.config = config
-        if logs:
+        if "heartbeat_tolerance" in changed and self.watch is not None:
+            self.watch.tolerance = config.heartbeat_tolerance
+        if "max_lifetime" in changed and self.state == states.RUNNING:
+            self._limit_life()
+        if any(name.startswith(("stdout_", "stderr_", "log_format")) for name in changed):
             self._make_auto_logs()
             for channel in self._channels:
                 channel.configure()
@@ -155,7 +162,7 @@ class Process:
             channel.finish()
         code, words = decode_status(status)
         self.last_stop = time.time()
-        lived, pid = now() - self.started, self.pid
+        self._lived, pid = now() - self.started, self.pid
         self._forget_timer()
         log, name = self.supervisor.log, self.config.name
         expected = code in self.config.exitcodes
@@ -164,16 +171,14 @@ class Process:
             (log.info if expected else log.warn)(f"stopped: {name} ({words})")
             self.handle("died")
             return
-        if self.state == states.STARTING and (lived < self.config.startsecs or self.config.ready == "notify"):
+        if self.state == states.STARTING:
             self.exit_status = None
-            self.spawn_error = TOO_QUICK
+            self.spawn_error = self.spawn_error or TOO_QUICK
             log.warn(f"exited: {name} ({words}; not expected)")
             self._count_failure(code)
             self._find_remains(pid)
             self.handle("died_early")
             return
-        if self.state == states.STARTING:
-            self.handle("alive")
         self.exit_status = code
         if not expected:
             self.spawn_error = f"Bad exit code {code}"
@@ -197,7 +202,7 @@ class Process:
 
     def _spawn(self) -> None:
         self.exit_status, self.spawn_error = None, ""
-        self.last_start, self.started = time.time(), now()
+        self.last_start, self.started, self._lived = time.time(), now(), 0.0
         self.start_again = False
         self.restarts += 1
         try:
@@ -214,7 +219,13 @@ class Process:
         elif self.config.startsecs <= 0:
             self.handle("alive")
         else:
-            self._timer = self.supervisor.loop.at(self.started + self.config.startsecs, lambda: self.handle("alive"))
+            self._timer = self.supervisor.loop.at(self.started + self.config.startsecs, self._startsecs_over)
+
+    def _startsecs_over(self) -> None:
+        """It is alive, unless it has died and that is still to be told."""
+        self._timer = None
+        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            self.handle("alive")
 
     def _settle(self) -> None:
         self._forget_timer()
@@ -222,11 +233,16 @@ class Process:
         self.recycling = False
         how = "it said that it is ready (READY=1)" if self.config.ready == "notify" else f"process has stayed up for > than {self.config.startsecs} seconds (startsecs)"
         self.supervisor.log.info(f"success: {self.config.name} entered RUNNING state, {how}")
+        self._limit_life()
+        self.group.settled(self)
+
+    def _limit_life(self) -> None:
+        if self._life_timer is not None:
+            self._life_timer.cancel()
         if self.config.max_lifetime:
             # Spread, so that processes that were started together do not all end together.
             lifetime = self.config.max_lifetime * (1 - policy.JITTER * policy.random_fraction())
-            self._life_timer = self.supervisor.loop.after(lifetime, lambda: self.recycle(f"it has lived for {lifetime:.0f} s (max_lifetime)"))
-        self.group.settled(self)
+            self._life_timer = self.supervisor.loop.at(self.started + lifetime, lambda: self.recycle(f"it has lived for {lifetime:.0f} s (max_lifetime)"))
 
     def _retry(self) -> None:
         """A start has failed."""
@@ -279,10 +295,10 @@ class Process:
         """Raises SpawnError."""
         config = self.config
         words = spawn.words(config.command)
-        environment = birth.environment(self)
-        file = spawn.find(words[0], environment.get("PATH", os.defpath))
         closing: list[int] = []
         try:
+            environment = birth.environment(self)
+            file = spawn.find(words[0], environment.get("PATH", os.defpath))
             stdin = self._socket() if config.socket else self._stdin_pipe(closing)
             streams = self._output_pipes(closing)
             passed = self._emperor_pipe(environment)
@@ -352,10 +368,10 @@ class Process:
 
     def _start_after(self, seconds: float, final: bool = True) -> None:
         """Start it in so many seconds, and not before what the dead one left behind is gone. final: else only look again then."""
-        if seconds <= 0 and self._remains is None:
-            self.handle("start")
-            return
         if self.state == states.EXITED:
+            if seconds <= 0 and self._remains is None:
+                self.handle("start")
+                return
             self.handle("wait")
         self._waiting = True
         self._timer = self.supervisor.loop.after(seconds, self._time_is_up if final else self._wait_as_fastcgi)
@@ -369,8 +385,7 @@ class Process:
     def _wait_as_fastcgi(self) -> None:
         config, history = self.config, self.group.history(self.config.program)
         starts = [sibling.started for sibling in self.group.siblings(self) if sibling.state == states.RUNNING]
-        lived = self.last_stop - self.last_start if self.last_stop > self.last_start else 0.0
-        decision = policy.fastcgi_restart(config.policy, history.failures, self.started, lived, starts, now())
+        decision = policy.fastcgi_restart(config.policy, history.failures, self.started, self._lived, starts, now())
         if decision.failures > config.policy.max_failed_starts and history.failures > config.policy.max_failed_starts:
             self.spawn_error = self.spawn_error or "failed too often"
         if decision.failures < history.failures:
@@ -387,7 +402,9 @@ class Process:
             self._remains = remains.Remains(self.supervisor.loop, pid, self.config.stopwaitsecs, self._remains_gone)
             self.supervisor.log.warn(f"{self.config.name}: it is dead, but left processes behind, which are stopped first: {self._remains.pids}")
 
-    def _remains_gone(self) -> None:
+    def _remains_gone(self, gone: remains.Remains) -> None:
+        if gone is not self._remains:
+            return
         self._remains = None
         if self.state == states.BACKOFF and self._waiting and self._timer is None:
             self.handle("start")

@@ -14,19 +14,22 @@ if TYPE_CHECKING:
 
     from fcgivisor.loop import Loop, Timer
 
+# Seconds until we look again for members, where that failed.
+LOOK_AGAIN = 1.0
+
 
 class Remains:
-    """Stops the rest of a process group: TERM, and after patience seconds KILL. when_gone() is called once all are gone.
+    """Stops the rest of a process group: TERM, and after patience seconds KILL. when_gone(self) is called once all are gone.
 
     The group's number is that of its dead leader; the kernel gives it to nobody else as long as a member lives.
     """
 
-    def __init__(self, loop: Loop, group: int, patience: float, when_gone: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, group: int, patience: float, when_gone: Callable[[Remains], None]) -> None:
         self._loop, self._group, self._when_gone = loop, group, when_gone
         self._watched: dict[int, int] = {}  # pidfd by process ID
-        self._timer: Timer | None = loop.after(patience, self._kill)
-        self._signal(signal.SIGTERM)
+        self._timer: Timer | None = loop.after(patience, self.kill)
         self._watch()
+        self._signal(signal.SIGTERM)
 
     @property
     def pids(self) -> list[int]:
@@ -34,15 +37,25 @@ class Remains:
 
     def _watch(self) -> None:
         """Hear of the end of each member; forks of theirs are found when it comes."""
-        for pid in members(self._group):
-            if pid not in self._watched:
-                try:
-                    self._watched[pid] = os.pidfd_open(pid)
-                except ProcessLookupError:
-                    continue
-                self._loop.watch(self._watched[pid], lambda _events, pid=pid: self._died(pid))
+        try:
+            for pid in members(self._group):
+                self._watch_one(pid)
+        except OSError:  # no descriptor is left to look with: they get no time, and we look again
+            self.kill()
+            self._loop.after(LOOK_AGAIN, self._watch)
+            return
         if not self._watched:
             self._loop.soon(self._gone)
+
+    def _watch_one(self, pid: int) -> None:
+        if pid in self._watched:
+            return
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        self._watched[pid] = descriptor
+        self._loop.watch(descriptor, lambda _events: self._died(pid))
 
     def _died(self, pid: int) -> None:
         descriptor = self._watched.pop(pid)
@@ -51,8 +64,11 @@ class Remains:
         if not self._watched:
             self._watch()
 
-    def _kill(self) -> None:
-        self._timer = None
+    def kill(self) -> None:
+        """Their time is up."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
@@ -64,7 +80,7 @@ class Remains:
     def _gone(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._when_gone()
+        self._when_gone(self)
 
 
 def exist(group: int) -> bool:

@@ -330,9 +330,13 @@ class Interface:
             return told
         reread(self.supervisor, settings)
         running = update.Update(self.supervisor, settings, steps)
-        if running.failed:
-            raise Fault("FAILED", "; ".join(running.failed))
-        return Deferred(lambda: told if running.done() else Deferred.NOT_YET) if wait and not running.done() else told
+
+        def poll() -> object:
+            if running.failed:
+                raise Fault("FAILED", "; ".join(running.failed))
+            return told if running.done() or not wait else Deferred.NOT_YET
+
+        return Deferred(poll) if poll() is Deferred.NOT_YET else told
 
 
 _CONFIG_INFO = (

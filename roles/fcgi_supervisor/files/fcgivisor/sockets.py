@@ -34,6 +34,7 @@ class Held:
         self.config = config
         self.users: set[str] = set()
         self.socket: socket.socket | None = None
+        self.complaint = ""  # why it could not be bound anew, as it stands in the log
         self._file = (0, 0)  # device and inode of a unix socket's path
 
     @property
@@ -54,7 +55,7 @@ class Held:
         if self.socket is None:
             return
         if self.path and self.in_place():
-            os.unlink(self.path)
+            _unlink(self.path)
         self.socket.close()
         self.socket = None
 
@@ -98,6 +99,7 @@ class Held:
         self._clear_path(self.path)
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         group = os.getegid()
+        bound = False
         try:
             # Linux gives the file the mode of the socket itself, less the umask (unix(7)), and the effective group: so both are right at once.
             # The owner follows before anybody can connect, since nobody listens yet.
@@ -108,6 +110,7 @@ class Held:
                 if self.config.owner and self.config.owner[1] >= 0 and os.geteuid() == 0:
                     os.setegid(self.config.owner[1])
                 made.bind(self.path)
+                bound = True
             finally:
                 os.umask(mask)
                 if os.getegid() != group:
@@ -118,6 +121,8 @@ class Held:
             self._file = (status.st_dev, status.st_ino)
         except OSError:
             made.close()
+            if bound:
+                _unlink(self.path)
             raise
         return made
 
@@ -176,19 +181,17 @@ class Sockets:
         loop.catch({signal.SIGIO: self.check_paths})
 
     def use(self, config: SocketConfig, user: str) -> Held:
-        """The socket of this address, for the program user. It is made by its open(); several programs may share it."""
+        """The socket of this address, listening, for the program user; several programs may share it. Raises SocketError."""
         held = self._held.setdefault(config.url, Held(config))
-        if held.users - {user} and held.config != config:
-            self._log.warn(f"{config.url}: its programs ({', '.join(sorted(held.users | {user}))}) want different options; the last one's count")
         held.users.add(user)
         if held.config != config:
             held.change(config)
+        if held.socket is None:
+            held.open()
+            self._watch(held)
+        elif not held.in_place():  # its directory was renamed, or another file system mounted over it: nobody tells us of that
+            self._bind_anew(held)
         return held
-
-    def opened(self, held: Held) -> None:
-        """Its path is watched from now on."""
-        if held.path:
-            self._watch(os.path.dirname(held.path))
 
     def release(self, url: str, user: str) -> None:
         held = self._held.get(url)
@@ -214,30 +217,42 @@ class Sockets:
 
     def check_paths(self) -> None:
         """Bind anew what is no longer in its place. Workers that run still accept on the old socket, which nobody reaches: see on_rebound."""
-        self._retry = None
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         for held in self._held.values():
-            if held.socket is None or held.in_place():
-                continue
-            old = held.socket
-            held.socket = None
-            try:
-                held.open()
-            except SocketError as error:
-                held.socket = old
+            if held.socket is not None and not held.in_place():
+                self._bind_anew(held)
+
+    def _bind_anew(self, held: Held) -> None:
+        """Where that cannot be, the old socket stays, whose queue workers may still serve; and we try again, but complain once."""
+        old, held.socket = held.socket, None
+        assert old is not None
+        try:
+            held.open()
+        except SocketError as error:
+            held.socket = old
+            if held.complaint != str(error):
+                held.complaint = str(error)
                 self._log.error(f"{held.config.url} is not in its place any more, and cannot be put back: {error}")
-                if self._retry is None:
-                    self._retry = self._loop.after(REBIND_AFTER, self.check_paths)
-            else:
-                old.close()
-                self._log.warn(f"{held.config.url} was not in its place any more: bound anew")
-                self.on_rebound(held)
-            self.opened(held)
+            if self._retry is None:
+                self._retry = self._loop.after(REBIND_AFTER, self.check_paths)
+        else:
+            old.close()
+            held.complaint = ""
+            self._log.warn(f"{held.config.url} was not in its place any more: bound anew")
+            self.on_rebound(held)
+        self._watch(held)
 
     @staticmethod
     def on_rebound(held: Held) -> None:
         """To be replaced: what is done about the workers of a socket that was bound anew."""
 
-    def _watch(self, directory: str) -> None:
+    def _watch(self, held: Held) -> None:
+        """Hear of changes in the directory of its path, which may be another one than before under the same name."""
+        if held.path is None:
+            return
+        directory = os.path.dirname(held.path)
         try:
             status = os.stat(directory)
         except OSError:
@@ -247,7 +262,7 @@ class Sockets:
             known = os.fstat(descriptor)
             if (known.st_dev, known.st_ino) == (status.st_dev, status.st_ino):
                 return
-            os.close(descriptor)
+            os.close(self._directories.pop(directory))
         try:
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.fcntl(descriptor, fcntl.F_NOTIFY, _DIRECTORY_CHANGES)
@@ -268,8 +283,17 @@ def listener_of(path: str) -> int | None:
         except OSError:
             return None
         pid = int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little")
+    if pid == 0:  # it lives in another PID namespace
+        return 0
     # The one that called listen(2). Workers of a supervisor that was killed still hold its socket, but nobody will start them anew.
     return pid if pid != os.getpid() and os.path.exists(f"/proc/{pid}") else None
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:  # the directory has become read-only, or somebody else was quicker
+        pass
 
 
 def _described(pid: int) -> str:

@@ -244,7 +244,11 @@ class Supervisor:
     def _socket_rebound(self, held: Held) -> None:
         """Workers still accept on a socket that nobody reaches any more: replace them, one after the other."""
         for process in self.processes():
-            if process.config.socket is not None and process.config.socket.url == held.config.url and process.pid:
+            if process.config.socket is None or process.config.socket.url != held.config.url or not process.pid:
+                continue
+            if process.state == states.STARTING:  # it serves nobody yet
+                process.restart()
+            else:
                 process.recycle("its socket was bound anew")
 
     # Services for processes

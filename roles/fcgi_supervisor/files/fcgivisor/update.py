@@ -48,10 +48,11 @@ def plan(supervisor: Supervisor, settings: Settings, names: Collection[str] = ()
 
 def _within(group: Group, wanted: GroupConfig) -> list[Step]:
     name = wanted.name
-    steps = [Step(REMOVE, name, process, []) for process in group.processes if process not in wanted.processes]
-    steps += [Step(ADD, name, process, []) for process in wanted.processes if process not in group.processes]
+    held = {process_name: process for process_name, process in group.processes.items() if not process.leaving}
+    steps = [Step(REMOVE, name, process, []) for process in held if process not in wanted.processes]
+    steps += [Step(ADD, name, process, []) for process in wanted.processes if process not in held]
     for process_name, config in wanted.processes.items():
-        process = group.processes.get(process_name)
+        process = held.get(process_name)
         if process is None:
             continue
         changed = _changed_keys(process.config, config)
@@ -82,12 +83,14 @@ class Update:
         self.failed: list[str] = []
         self._leaving: list[tuple[Group, Process]] = []
         self._coming: list[Process] = []
+        self._replaced: list[GroupConfig] = []  # by another kind of group under the same name, which comes when the old one has gone
         for name in dict.fromkeys(step.group for step in steps):
             self._update_group(name, [step for step in steps if step.group == name])
-        supervisor.wait(self._forget_the_stopped)
+        supervisor.wait(self._go_on)
+        supervisor.changed()
 
     def done(self) -> bool:
-        return not self._leaving and all(process.state not in (states.STARTING, states.STOPPING) for process in self._coming)
+        return not self._leaving and not self._replaced and all(process.state not in (states.STARTING, states.STOPPING) for process in self._coming)
 
     def _update_group(self, name: str, steps: list[Step]) -> None:
         supervisor, wanted = self._supervisor, self._settings.groups.get(name)
@@ -95,6 +98,7 @@ class Update:
         for step in steps:
             if step.action == REMOVE and group is not None:
                 process = group.processes[step.process]
+                process.leaving = True
                 process.stop()
                 self._leaving.append((group, process))
         if wanted is None:
@@ -103,14 +107,8 @@ class Update:
             self._add_group(wanted)
         elif group.config.kind == wanted.kind:
             self._change_group(group, wanted, steps)
-        else:  # another kind of group under the same name: it comes when the old one has gone
-            supervisor.wait(lambda: self._add_when_free(wanted))
-
-    def _add_when_free(self, wanted: GroupConfig) -> bool:
-        if wanted.name in self._supervisor.groups:
-            return False
-        self._add_group(wanted)
-        return True
+        else:
+            self._replaced.append(wanted)
 
     def _add_group(self, wanted: GroupConfig) -> None:
         try:
@@ -120,7 +118,7 @@ class Update:
         self._coming += self._supervisor.groups[wanted.name].processes.values()
 
     def _change_group(self, group: Group, wanted: GroupConfig, steps: list[Step]) -> None:
-        leaving = {process.config.name: process for _group, process in self._leaving}
+        leaving = {process.config.name: process for held, process in self._leaving if held is group}
         group.configure(wanted, keep=leaving)
         self._apply_sockets(group)
         for step in steps:
@@ -129,7 +127,11 @@ class Update:
                 process.restart() if process.pid else process.start()
                 self._coming.append(process)
             elif step.action == ADD:
-                self._coming.append(group.processes[step.process])
+                process = group.processes[step.process]
+                if process.leaving:  # an earlier update is stopping it
+                    process.leaving = False
+                    process.restart()
+                self._coming.append(process)
         self._supervisor.schedule_ticks()
         self._supervisor.watch_memory()
         group.autostart()
@@ -140,17 +142,20 @@ class Update:
         except (SocketError, OSError) as error:
             self.failed.append(str(error))
 
-    def _forget_the_stopped(self) -> bool:
-        """Take out of their groups what has stopped by now."""
-        still = []
-        for group, process in self._leaving:
-            if process.state in states.STOPPED_STATES:
-                group.drop(process)
-            else:
-                still.append((group, process))
-        self._leaving = still
-        for name in {step.group for step in self.steps}:
-            group = self._supervisor.groups.get(name)
-            if group is not None and not group.processes:
-                self._supervisor.remove_group(name)
-        return not still
+    def _go_on(self) -> bool:
+        """Take out of their groups what has stopped by now. Returns whether that was all."""
+        leaving, self._leaving = self._leaving, []
+        for group, process in leaving:
+            if not process.leaving:  # a later update wants it again
+                continue
+            if process.state not in states.STOPPED_STATES:
+                self._leaving.append((group, process))
+                continue
+            group.drop(process)
+            if not group.processes and self._supervisor.groups.get(group.config.name) is group:
+                self._supervisor.remove_group(group.config.name)
+        for wanted in self._replaced[:]:
+            if wanted.name not in self._supervisor.groups:
+                self._replaced.remove(wanted)
+                self._add_group(wanted)
+        return not self._leaving
