@@ -11,6 +11,7 @@ import tempfile
 import pytest
 
 from harness import OURS, PACKAGE, Supervisor
+from pair import Pair
 
 sys.path.insert(0, str(PACKAGE))
 
@@ -28,5 +29,13 @@ def directory():
 def supervisor(directory):
     """fcgivisord, not started yet."""
     made = Supervisor(directory, OURS)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def pair(directory):
+    """supervisord and fcgivisord, not started yet."""
+    made = Pair(directory)
     yield made
     made.end()
