@@ -9,7 +9,6 @@ import sys
 import tempfile
 
 import pytest
-
 from harness import OURS, PACKAGE, Supervisor
 from pair import Pair
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 
 import pytest
-
 from harness import SLEEP, wait_for
 
 PYTHON = sys.executable
@@ -218,7 +217,8 @@ def test_commands_that_cannot_run(pair):
 def test_what_becomes_of_a_program_that_ends(pair, autorestart, code):
     def configure(one):
         # The first life ends when the file is there, the second one never.
-        body = f"import os, sys, time\nif os.path.exists({str(one.directory / 'second')!r}): time.sleep(600)\nopen({str(one.directory / 'second')!r}, 'w'); time.sleep(1.5); sys.exit({code})"
+        second = str(one.directory / "second")
+        body = f"import os, sys, time\nif os.path.exists({second!r}): time.sleep(600)\nopen({second!r}, 'w'); time.sleep(1.5); sys.exit({code})"
         (one.directory / "body.py").write_text(body)
         program(one, "web", command=f"{PYTHON} {one.directory}/body.py", autorestart=autorestart, exitcodes="0,2", startsecs=1)
 
@@ -334,8 +334,9 @@ def test_what_a_program_is_born_with(pair):
     def configure(one):
         body = """import json, os, sys
 names = [name for name in os.environ if name.startswith(("SUPERVISOR", "TEST_", "OWN"))]
-print(json.dumps({"environment": {name: os.environ[name] for name in sorted(names)}, "umask": os.umask(0), "directory": os.getcwd(), "argv": sys.argv[1:],
-    "leader": os.getpgid(0) == os.getpid(), "session": os.getsid(0) == os.getsid(os.getppid()), "descriptors": sorted(os.listdir("/proc/self/fd"))[:3]}), flush=True)
+print(json.dumps({"environment": {name: os.environ[name] for name in sorted(names)}, "umask": os.umask(0), "directory": os.getcwd(),
+    "argv": sys.argv[1:], "leader": os.getpgid(0) == os.getpid(), "session": os.getsid(0) == os.getsid(os.getppid()),
+    "descriptors": sorted(os.listdir("/proc/self/fd"))[:3]}), flush=True)
 import time; time.sleep(600)
 """
         (one.directory / "body.py").write_text(body)
@@ -346,8 +347,8 @@ import time; time.sleep(600)
         (one.directory / "more.d" / "one.conf").write_text(f"[program:included]\ncommand={command} %(here)s\nstdout_logfile=%(here)s/included.log\n")
         program(
             one, "web", command=f'{command} %(program_name)s %(group_name)s %(process_num)02d %(host_node_name)s %(ENV_TEST_GLOBAL)s "a b" \'c "d"\' e\\ f %%',
-            stdout_logfile=one.directory / "web.log", environment='TEST_BOTH="program",TEST_PATH="%(ENV_TEST_GLOBAL)s/%(program_name)s",TEST_COMMA="a,b",TEST_PLAIN=plain',
-            directory="/tmp", umask="077",
+            environment='TEST_BOTH="program",TEST_PATH="%(ENV_TEST_GLOBAL)s/%(program_name)s",TEST_COMMA="a,b",TEST_PLAIN=plain',
+            stdout_logfile=one.directory / "web.log", directory="/tmp", umask="077",
         )  # fmt: skip
         program(
             one,
@@ -378,11 +379,13 @@ import time; time.sleep(600)
 
 def test_an_fcgi_program(pair):
     def configure(one):
-        body = "import os, socket, stat, time\ns = os.fstat(0)\nprint(stat.S_ISSOCK(s.st_mode), socket.socket(fileno=0).getsockopt(1, 30), flush=True); time.sleep(600)"
+        body = (
+            "import os, socket, stat, time\nprint(stat.S_ISSOCK(os.fstat(0).st_mode), socket.socket(fileno=0).getsockopt(1, 30), flush=True); time.sleep(600)"
+        )
         (one.directory / "body.py").write_text(body)
         keys = {"command": f"{PYTHON} {one.directory}/body.py", "startsecs": 1}
-        program(one, "shop", head="fcgi-program", socket=f"unix://{one.directory}/shop.sock", socket_mode="0660", numprocs=2, process_name="%(program_name)s%(process_num)d",
-                stdout_logfile=one.directory / "%(process_num)d.log", **keys)  # fmt: skip
+        pool = {"numprocs": 2, "process_name": "%(program_name)s%(process_num)d", "stdout_logfile": one.directory / "%(process_num)d.log", **keys}
+        program(one, "shop", head="fcgi-program", socket=f"unix://{one.directory}/shop.sock", socket_mode="0660", **pool)
         program(one, "lone", head="fcgi-program", socket="unix://%(here)s/%(program_name)s.sock", **keys)
 
     pair.configure(configure)
