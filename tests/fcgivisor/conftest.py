@@ -11,6 +11,7 @@ import tempfile
 
 import pytest
 from harness import OURS, PACKAGE, Supervisor
+from pair import Pair
 
 sys.path.insert(0, str(PACKAGE))
 
@@ -42,3 +43,11 @@ def script(directory):
         return f"/usr/bin/python3 -S {path}"
 
     return write
+
+
+@pytest.fixture
+def pair(directory):
+    """supervisord and fcgivisord, not started yet."""
+    made = Pair(directory)
+    yield made
+    made.end()

@@ -159,6 +159,16 @@ class Supervisor:
     def wait_for_new_pid(self, name, old, seconds=15):
         return wait_for(lambda: self.pid(name) not in (0, old) and self.pid(name), f"{name} to be started again", seconds)
 
+    def wait_for_restart(self, old, seconds=60):
+        """The supervisor begins anew: the process old is dead, and calls are answered."""
+        wait_for(lambda: not os.path.exists(f"/proc/{old}"), f"{old} to end", seconds)
+
+        def answers():
+            with contextlib.suppress(OSError, xmlrpc.client.Fault, http.client.HTTPException):
+                return self.rpc.getState()["statename"] == "RUNNING" and self.rpc.getAllProcessInfo()
+
+        wait_for(answers, f"{self.implementation} to answer again", seconds)
+
     def wait_for_log(self, words, seconds=15):
         """Words in the supervisor's own log."""
         wait_for(lambda: words in self.log.read_text(errors="replace"), f"{words!r} in its log", seconds)

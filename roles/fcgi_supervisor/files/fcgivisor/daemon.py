@@ -152,7 +152,8 @@ def _serve(settings: Settings, load) -> int:  # noqa: ANN001
     """From one configuration to the next, until a shutdown."""
     _occupy_standard_descriptors()
     _close_on_exec()
-    os.umask(settings.umask)
+    if settings.umask is not None or not settings.nodaemon:  # supervisord has its default in daemon mode only (options.py, _daemonize)
+        os.umask(0o022 if settings.umask is None else settings.umask)
     _raise_limits(settings)
     _become_user(settings)
     log = MainLog(settings.loglevel)

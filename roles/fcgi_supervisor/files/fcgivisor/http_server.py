@@ -31,6 +31,8 @@ MAX_WAITING = 4 * 1024 * 1024
 MAX_CONNECTIONS = 200
 # Seconds in which a request has to be complete, an answer to be taken, and a kept connection to be used again.
 PATIENCE = 60.0
+# Seconds for a client to close its side after the last answer.
+LINGER = 2.0
 _READ_SIZE = 65536
 
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed", 413: "Content Too Large", 500: "Internal Server Error"}
@@ -169,6 +171,7 @@ class Connection:
         self._length = 0  # of the body that is awaited
         self._busy = False  # an answer is due
         self._close_after = False
+        self._lingering = False
         self.closed = False
         self._events = IN
         self._timer: Timer = server.loop.after(PATIENCE, self._impatient)
@@ -229,6 +232,8 @@ class Connection:
             data = b""
         if not data:
             self.close()
+            return
+        if self._lingering:
             return
         if self._busy and len(self._in) > MAX_HEAD:
             self.close()  # it talks on and does not listen
@@ -299,13 +304,26 @@ class Connection:
         except OSError:
             self.close()
             return
-        if not self._out and self._close_after and not self._busy:
-            self.close()
-            return
+        if not self._out and self._close_after and not self._busy and not self._lingering:
+            self._linger()
+            if self.closed:
+                return
         wanted = IN | OUT if self._out else IN
         if wanted != self._events:
             self._events = wanted
             self._server.loop.change(self._socket.fileno(), wanted)
+
+    def _linger(self) -> None:
+        """Say no more, but hear the client out: one that still writes would lose the answer (supervisorctl's tail -f does; RFC 9112, 9.6)."""
+        self._lingering = True
+        self._in.clear()
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close()
+            return
+        self._timer.cancel()
+        self._timer = self._server.loop.after(LINGER, self.close)
 
 
 def _unix_socket(config: ServerConfig) -> socket.socket:

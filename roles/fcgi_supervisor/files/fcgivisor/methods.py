@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # attribute: of Interface. returns, takes: types of XML-RPC. names: of the parameters. optional: how many may be left out. help: for system.methodHelp.
 Method = namedtuple("Method", "attribute returns takes names optional help")
 
-_TYPES = {"string": str, "int": int, "boolean": (bool, int), "array": list}
+_TYPES = {"string": str, "int": int, "array": list}
 
 
 def _method(attribute: str, returns: str, parameters: str, text: str, optional: int = 0) -> Method:
@@ -85,6 +85,22 @@ _SYSTEM = {
 }
 
 
+def _argument(kind: str, name: str, value: object) -> object:
+    """A parameter as the method takes it. supervisord looks at no type, so clients send numbers as text, and the number of a signal as such. Raises Fault."""
+    if kind == "boolean":
+        return bool(value)
+    if kind == "int" and isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            raise Fault("INCORRECT_PARAMETERS", value) from None
+    if name == "signal" and isinstance(value, int):
+        return str(int(value))
+    if not isinstance(value, _TYPES[kind]):
+        raise Fault("INCORRECT_PARAMETERS", value)
+    return value
+
+
 class Dispatcher:
     """Calls methods by name. With rpc false, supervisord's own are missing, as where [rpcinterface:supervisor] is."""
 
@@ -104,13 +120,12 @@ class Dispatcher:
             raise Fault("UNKNOWN_METHOD")
         if not len(method.takes) - method.optional <= len(params) <= len(method.takes):
             raise Fault("INCORRECT_PARAMETERS")
-        if any(not isinstance(value, _TYPES[kind]) for value, kind in zip(params, method.takes)):  # type: ignore[arg-type]
-            raise Fault("INCORRECT_PARAMETERS")
+        arguments = [_argument(*each) for each in zip(method.takes, method.names, params)]
         namespace = name.partition(".")[0]
         if namespace == "supervisor" and self._interface.supervisor.stopping:
             raise Fault("SHUTDOWN_STATE")
         function: Callable = getattr(self if namespace == "system" else self._interface, method.attribute)
-        return function(*params)
+        return function(*arguments)
 
     def list_methods(self) -> list[str]:
         return sorted(self.methods)

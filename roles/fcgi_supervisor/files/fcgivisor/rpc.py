@@ -263,6 +263,9 @@ class Interface:
             in_use = group.name in self.supervisor.groups
             for process in group.processes.values():
                 info = {name: getattr(process, name) for name in _CONFIG_INFO}
+                held = self.supervisor.groups[group.name].processes.get(process.name) if in_use else None
+                if held is not None and held.config is process:  # AUTO logs have their names by now
+                    info.update({f"{channel}_logfile": held.logfile(channel) for channel in ("stdout", "stderr")})
                 info.update(group=group.name, group_prio=group.priority, inuse=in_use, name=process.name, process_prio=process.priority, uid=process.uid)
                 info["autorestart"] = process.autorestart
                 found.append({name: "none" if value is None else "auto" if value is AUTO else value for name, value in info.items()})
