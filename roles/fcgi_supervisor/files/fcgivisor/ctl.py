@@ -1,7 +1,7 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""python3 -m fcgivisor.ctl: fcgivisorctl, which controls fcgivisord, and supervisord too. All of supervisorctl, and update, top, patterns and --json beside it."""
+"""python3 -m fcgivisor.ctl: fcgivisorctl, which controls fcgivisord, and supervisord too: all of supervisorctl, and more."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import xmlrpc.client
 from collections import namedtuple
 from typing import TYPE_CHECKING
 
-from fcgivisor import VERSION, ctl_names, ctl_processes, ctl_supervisor, top, values
+from fcgivisor import VERSION, ctl_names, ctl_processes, ctl_supervisor, diagnosis, top, values
 from fcgivisor.client import AuthenticationNeeded, Client, ClientError, Exit
 from fcgivisor.ctl_session import Command, Session, UsageError
+from fcgivisor.ctl_shell import Shell
 from fcgivisor.ini import ConfigError, Ini, search_path
 from fcgivisor.wire import FAULTS
 
@@ -162,7 +163,7 @@ def main(arguments: list[str]) -> int:
         return _main(arguments)
     except (ConfigError, ClientError, UsageError) as error:
         sys.stderr.write(f"Error: {error}\nFor help, use fcgivisorctl -h\n")
-        return Exit.INVALID_ARGUMENTS
+        return error.status if isinstance(error, ClientError) else Exit.INVALID_ARGUMENTS
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -187,8 +188,6 @@ def _main(arguments: list[str]) -> int:
         run(session, words)
         if not interactive:
             return session.status
-    from fcgivisor.ctl_shell import Shell
-
     session.interactive = True
     Shell(session, COMMANDS, lambda typed: run(session, typed), settings.prompt).talk(settings.history_file)
     return Exit.SUCCESS
@@ -214,7 +213,9 @@ def _settings(options: dict[str, str]) -> Settings:
     try:
         settings = read_settings(path, os.environ) if path else Settings()
     except ConfigError:
-        if "configuration" in options or "serverurl" not in options:
+        if path and ("configuration" in options or "serverurl" not in options):
+            if os.path.exists(path) and not os.access(path, os.R_OK):
+                raise diagnosis.unreadable(path) from None
             raise
         settings = Settings()
     return settings._replace(**{key: options[key] for key in Settings._fields if key in options})

@@ -139,7 +139,7 @@ def _tell_fault(session: Session, name: str, fault: xmlrpc.client.Fault, verb: _
         session.status = verb.bad_group
     else:
         words = _cause(session, name, code) or ("" if code != FAULTS["FAILED"] else fault.faultString)
-        session.result(ctl_names.join(group, process), verb.done, code, "", words and f": {words}" or hint, verb.ignored)
+        session.result(ctl_names.join(group, process), verb.done, code, "", f": {words}" if words else hint, verb.ignored)
 
 
 def _cause(session: Session, name: str, code: int) -> str:

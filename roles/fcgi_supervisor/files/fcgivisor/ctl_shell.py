@@ -9,6 +9,11 @@ import atexit
 import cmd
 from typing import TYPE_CHECKING, Any
 
+try:
+    import readline
+except ImportError:  # this Python was built without it
+    readline = None  # type: ignore[assignment]
+
 from fcgivisor.client import ClientError
 
 if TYPE_CHECKING:
@@ -75,9 +80,7 @@ def candidates(kind: str, known: list[tuple[str, str]], text: str) -> list[str]:
 
 
 def _set_up_readline(history_file: str | None) -> None:
-    try:
-        import readline
-    except ImportError:  # this Python was built without it
+    if readline is None:
         return
     delimiters = readline.get_completer_delims()
     for character in ":*-":  # group:process, group:* and names with - are one word
@@ -93,8 +96,6 @@ def _set_up_readline(history_file: str | None) -> None:
 
 
 def _save_history(path: str) -> None:
-    import readline
-
     try:
         readline.write_history_file(path)
     except OSError:

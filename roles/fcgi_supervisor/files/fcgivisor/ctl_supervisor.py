@@ -1,7 +1,7 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Commands of fcgivisorctl about the configuration and about the supervisor itself. Texts and exit codes are those of supervisorctl, where it has the command."""
+"""Commands of fcgivisorctl about the configuration and the supervisor itself. Texts and exit codes are those of supervisorctl, where it has them."""
 
 from __future__ import annotations
 

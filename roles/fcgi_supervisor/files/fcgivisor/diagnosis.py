@@ -27,7 +27,7 @@ def explain(error: ClientError, address: Address, configuration: str | None) -> 
         return error
     number = error.error.errno
     if number in (errno.EACCES, errno.EPERM) and address.path:
-        return ClientError(f"{address.url}: permission denied: {who_may(address.path)}", Exit.NO_PRIVILEGES)
+        return ClientError(f"{address.url}: permission denied: {who_may(address.path, stat.S_IWOTH)}", Exit.NO_PRIVILEGES)
     start = f"{start_command(configuration)}; or name another place with -s URL or -c FILE"
     if number == errno.ENOENT:
         return ClientError(f"{address.url} no such file: the supervisor is not running, or listens elsewhere. To start it: {start}", Exit.NOT_RUNNING)
@@ -59,9 +59,14 @@ def _mentions(path: str, text: str) -> bool:
         return False
 
 
-def who_may(path: str) -> str:
-    """Who may use a socket that we may not use, by the first thing on its way that keeps us out."""
-    blocking, needed = path, stat.S_IWOTH
+def unreadable(path: str) -> ClientError:
+    """Of a configuration that we may not read."""
+    return ClientError(f"{path}: permission denied: {who_may(path, stat.S_IROTH)}", Exit.NO_PRIVILEGES)
+
+
+def who_may(path: str, needed: int) -> str:
+    """Who may use a file that we may not use, by the first thing on its way that keeps us out. needed: the bit of its mode for all others."""
+    blocking = path
     parts = os.path.dirname(path).split("/")
     for count in range(1, len(parts) + 1):
         directory = "/".join(parts[:count]) or "/"
@@ -78,7 +83,8 @@ def who_may(path: str) -> str:
         allowed.append(f"the members of the group {group}")
     return (
         f"{blocking} belongs to {user}:{group} and has mode {stat.S_IMODE(status.st_mode):04o}, so {' and '.join(allowed)} may; "
-        f"you are {_user(os.geteuid())}. Run this with sudo, or set chmod= and chown= of [unix_http_server]"
+        f"you are {_user(os.geteuid())}. Run this with sudo"
+        + (", or set chmod= and chown= of [unix_http_server]" if needed == stat.S_IWOTH else "")
     )
 
 

@@ -1,146 +1,156 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""fcgivisorctl top: what runs, as a live table. Where two looks and what lies between them become a table is pure; the terminal is top_screen.py."""
+"""fcgivisorctl top: the other screen, keys, and a new picture when it is time or the window changes. Plain ANSI (ECMA-48), no curses."""
 
 from __future__ import annotations
 
+import os
+import re
+import select
+import shutil
+import signal
 import sys
+import termios
 import time
-from collections import namedtuple
+import tty
 from typing import TYPE_CHECKING, Any
 
-from fcgivisor import ctl_names, proc
-from fcgivisor.client import Exit
+from fcgivisor import top_table
+from fcgivisor.client import ClientError, Exit
 from fcgivisor.ctl_session import Command, UsageError
-from fcgivisor.ctl_text import cell, columns, short_duration, size
+from fcgivisor.ctl_text import cell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable
 
-    from fcgivisor.client import Client
     from fcgivisor.ctl_session import Session
+    from fcgivisor.top_table import Look
 
 # Seconds between two looks, and between the two that top --once needs, since a rate lies between two looks.
 DELAY = 2.0
 ONCE_DELAY = 0.5
-WIDTH = 80
-
-RED, GREEN, YELLOW, BOLD, REVERSE, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[1m", "\x1b[7m", "\x1b[0m"
-
-# A process in the table. cpu: percent of one CPU, None where it is not known; memory: bytes; uptime: seconds; words: its state for a person.
-Row = namedtuple("Row", "name state cpu memory uptime restarts pid processes words")
-# moment: on the monotonic clock. supervisor: as Client.status() tells it. usage: of proc, by process ID; None where the processes are on another host.
-Look = namedtuple("Look", "moment supervisor usage")
-
-ORDERS: dict[str, Callable[[Row], Any]] = {
-    "cpu": lambda row: -(row.cpu or 0.0),
-    "memory": lambda row: -(row.memory or 0),
-    "restarts": lambda row: -(row.restarts or 0),
-    "uptime": lambda row: row.uptime if row.uptime is not None else float("inf"),
-    "name": lambda row: "",
-}
-# Heading and width of the columns between name and state.
-_COLUMNS = (("CPU%", 6), ("MEMORY", 7), ("UPTIME", 7), ("RESTARTS", 8))
-_COLOURS = {"RUNNING": GREEN, "STARTING": YELLOW, "STOPPING": YELLOW, "BACKOFF": RED, "FATAL": RED, "UNKNOWN": RED}
+# The other screen and the cursor: enter it and hide, leave it and show (xterm's control sequences 1049 and 25).
+_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+_HOME, _END_OF_LINE, _BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
+_FOOTER = "q quit   sort by: c CPU  m memory  u uptime  r restarts  n name   arrows scroll"
+_KEYS = {"c": "cpu", "m": "memory", "u": "uptime", "r": "restarts", "n": "name"}
+_STEPS = {"\x1b[A": -1, "k": -1, "\x1b[B": 1, "j": 1, "\x1b[5~": -10, "\x1b[6~": 10, "\x1b[H": -(10**9), "\x1b[F": 10**9}
+# One key of what a terminal sends: a control sequence, or a character.
+_KEY = re.compile(r"\x1b\[[0-9;]*[A-Za-z~]|.", re.DOTALL)
+# Seconds from the first look to the second, so that CPU% does not stay unknown for long.
+_FIRST_DELAY = 0.3
 
 
-def look(client: Client) -> Look:
-    supervisor = client.status()
-    usage = None
-    if client.address.local:
-        groups = proc.by_group()
-        pids = [process["pid"] for process in supervisor["processes"] if process["pid"]]
-        # A supervisor in another PID namespace (a container) tells numbers that mean other processes here.
-        if not pids or any(proc.parent(pid) == supervisor["pid"] for pid in pids):
-            usage = {pid: groups[pid] for pid in pids if pid in groups}
-    return Look(time.monotonic(), supervisor, usage)
+class Screen:
+    """look: takes one, or raises ClientError. delay: seconds between two. order: of top_table.ORDERS. names: what to show."""
+
+    def __init__(self, look: Callable[[], Look], url: str, delay: float, order: str, names: list[str]) -> None:
+        self._look, self._url, self._delay, self._order, self._names = look, url, delay, order, names
+        self._before: Look | None = None
+        self._after: Look | None = None
+        self._problem = ""
+        self._offset = 0  # rows scrolled away
+        self._colour = "NO_COLOR" not in os.environ and os.environ.get("TERM", "dumb") != "dumb"
+        self._settings: list[Any] = []
+        self._woken, self._waking = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def run(self) -> None:
+        """Until q or Ctrl-C."""
+        previous = signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
+        handlers = {number: signal.signal(number, handler) for number, handler in ((signal.SIGWINCH, _nothing), (signal.SIGTSTP, self._suspend))}
+        self._enter()
+        try:
+            self._loop()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self._leave()
+            signal.set_wakeup_fd(previous)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            os.close(self._woken)
+            os.close(self._waking)
+
+    def _loop(self) -> None:
+        due = 0.0
+        while True:
+            if time.monotonic() >= due:
+                self._take_look()
+                due = time.monotonic() + (self._delay if self._before else min(_FIRST_DELAY, self._delay))
+            self._draw()
+            ready = select.select([sys.stdin, self._woken], [], [], max(0.0, due - time.monotonic()))[0]
+            if self._woken in ready:
+                os.read(self._woken, 4096)
+            if sys.stdin in ready:
+                keys = _KEY.findall(os.read(sys.stdin.fileno(), 1024).decode("ascii", "replace"))
+                if not keys or any(key in ("q", "Q") for key in keys):
+                    return
+                for key in keys:
+                    self._press(key)
+                due = 0.0 if " " in keys else due
+
+    def _press(self, key: str) -> None:
+        self._offset += _STEPS.get(key, 0)
+        if key in _KEYS:
+            self._order, self._offset = _KEYS[key], 0
+
+    def _take_look(self) -> None:
+        try:
+            look = self._look()
+        except ClientError as error:
+            self._problem = f"{self._url} does not answer ({error}); it is asked again every {self._delay:g} s"
+            return
+        self._problem = ""
+        self._before, self._after = self._after, look
+
+    def _draw(self) -> None:
+        width, height = shutil.get_terminal_size((top_table.WIDTH, 24))
+        lines = self._lines(width, height)
+        text = _HOME + "\r\n".join(line + _END_OF_LINE for line in lines[:height]) + _BELOW
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def _lines(self, width: int, height: int) -> list[str]:
+        """The whole screen."""
+        if self._after is None:
+            return [cell(self._problem, width).rstrip()]
+        found = top_table.ordered(top_table.rows(self._before, self._after, self._names), self._order)
+        room = max(1, height - 5)
+        self._offset = max(0, min(self._offset, len(found) - room))
+        shown = found[self._offset : self._offset + room]
+        more = f"rows {self._offset + 1} to {self._offset + len(shown)} of {len(found)}" if len(found) > room else ""
+        note = self._problem or more
+        first, second = top_table.heading(self._after, found, width)
+        body = top_table.table(found, width, self._colour)
+        rows = [body[0], *body[1 + self._offset : 1 + self._offset + room]]
+        painted = f"{top_table.RED}{cell(note, width).rstrip()}{top_table.PLAIN}" if self._problem and self._colour else cell(note, width).rstrip()
+        lines = [f"{top_table.BOLD}{first}{top_table.PLAIN}" if self._colour else first, second, painted, *rows]
+        lines += [""] * (height - 1 - len(lines))
+        return [*lines[: height - 1], cell(_FOOTER, width).rstrip()]
+
+    def _enter(self) -> None:
+        self._settings = termios.tcgetattr(sys.stdin)
+        tty.setcbreak(sys.stdin)
+        sys.stdout.write(_ENTER)
+        sys.stdout.flush()
+
+    def _leave(self) -> None:
+        sys.stdout.write(_LEAVE)
+        sys.stdout.flush()
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._settings)
+
+    def _suspend(self, number: int, _frame: object) -> None:
+        """Ctrl-Z: give the terminal back, stop, and take it again on return."""
+        self._leave()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        signal.signal(number, self._suspend)
+        self._enter()
 
 
-def rows(before: Look | None, after: Look, names: Sequence[str] = ()) -> list[Row]:
-    """The table's rows. before: an earlier look, without which there is no CPU%. names: of processes, or patterns; all where there are none."""
-    processes = after.supervisor["processes"]
-    known = [(process["group"], process["name"].partition(":")[2] or process["name"]) for process in processes]
-    chosen: Collection[tuple[str, str]] = {entry for name in names for entry in ctl_names.matching(name, known)} if names else known
-    return [_row(before, after, process) for process, entry in zip(processes, known) if entry in chosen]
-
-
-def _row(before: Look | None, after: Look, process: dict[str, Any]) -> Row:
-    pid = process["pid"]
-    usage = after.usage.get(pid) if after.usage is not None and pid else None
-    cpu = None
-    if usage is not None and before is not None and before.usage is not None:
-        # A process that is new since then has used all of its time since then.
-        earlier = before.usage.get(pid)
-        cpu = 100 * max(0.0, usage.cpu - (earlier.cpu if earlier else 0.0)) / max(after.moment - before.moment, 0.001)
-    memory = usage.memory if usage else process["memory"]
-    return Row(
-        process["name"], process["state"], cpu, memory, process["uptime"], process["restarts"], pid, usage.processes if usage else None, words_for(process)
-    )
-
-
-def words_for(process: dict[str, Any]) -> str:
-    """A process's state in words."""
-    state, age, error = process["state"], process["heartbeat_age"], process["spawn_error"]
-    if state == "RUNNING":
-        return f"running, heartbeat {short_duration(age)} ago" if age is not None else "running"
-    if state == "BACKOFF":
-        tries = process["tries"]
-        return "waits to start again" + (f" after {tries} failed {'start' if tries == 1 else 'starts'}" if tries else "") + (f": {error}" if error else "")
-    if state == "EXITED":
-        code = process["exit_status"]
-        return "ended" + (" by a signal" if code == -1 else f", exit status {code}" if code is not None else "")
-    if state == "STOPPED":
-        return "never started" if process["description"] == "Not started" else "stopped"
-    if state == "FATAL":
-        return f"failed for good: {error}" if error else "failed for good"
-    return str(state).lower()
-
-
-def ordered(found: list[Row], order: str) -> list[Row]:
-    return sorted(found, key=lambda row: (ORDERS[order](row), row.name))
-
-
-def heading(after: Look, found: list[Row], width: int) -> list[str]:
-    """Two lines: the supervisor, and its processes in numbers."""
-    supervisor = after.supervisor
-    mood = "" if supervisor["state"] == "RUNNING" else f", {supervisor['state'].lower()}"
-    counts = {"running": 0, "starting": 0, "stopping": 0, "waiting": 0, "failed": 0, "stopped": 0}
-    for row in found:
-        counts[{"BACKOFF": "waiting", "FATAL": "failed", "UNKNOWN": "failed", "EXITED": "stopped"}.get(row.state, row.state.lower())] += 1
-    used = [row.cpu for row in found if row.cpu is not None]
-    memory = [row.memory for row in found if row.memory is not None]
-    numbers = ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "none"
-    total = (f"   CPU {sum(used):.1f}%" if used else "") + (f"   memory {size(sum(memory))}" if memory else "")
-    name = "fcgivisord" if supervisor["ours"] else "supervisord"
-    first = f"{name} {supervisor['version']}, pid {supervisor['pid']}{mood}"
-    moment = time.strftime("%H:%M:%S")
-    return [cell(first, width - len(moment) - 1) + " " + moment, cell(f"{len(found)} processes: {numbers}{total}", width).rstrip()]
-
-
-def table(found: list[Row], width: int = WIDTH, colour: bool = False) -> list[str]:
-    """A line of headings and one for each row, none wider than width."""
-    fixed = sum(columns_wide + 2 for _heading, columns_wide in _COLUMNS)
-    longest = max([len("NAME"), *(columns(row.name) for row in found)])
-    name_width = max(8, min(longest, width - fixed - 2 - 16))  # at least 16 columns for the state
-    state_width = max(0, width - name_width - fixed - 2)
-    head = [cell("NAME", name_width), *(cell(text, wide, right=True) for text, wide in _COLUMNS), "STATE"]
-    lines = ["  ".join(head)[:width]]
-    if colour:
-        lines[0] = f"{REVERSE}{cell(lines[0], width)}{PLAIN}"
-    for row in found:
-        values = (
-            f"{row.cpu:.1f}" if row.cpu is not None else "-",
-            size(row.memory),
-            short_duration(row.uptime),
-            "-" if row.restarts is None else str(row.restarts),
-        )
-        cells = [cell(row.name, name_width), *(cell(text, wide, right=True) for text, (_heading, wide) in zip(values, _COLUMNS))]
-        words = cell(row.words, state_width).rstrip()
-        if colour and row.state in _COLOURS:
-            words = f"{_COLOURS[row.state]}{words}{PLAIN}"
-        lines.append("  ".join([*cells, words]).rstrip())
-    return lines
+def _nothing(_number: int, _frame: object) -> None:
+    """The wake-up descriptor tells of the signal."""
 
 
 # The command
@@ -153,10 +163,8 @@ def top(session: Session, words: list[str]) -> None:
         return
     if not (sys.stdin.isatty() and session.output.isatty()):
         raise UsageError("Error: top needs a terminal; top --once prints one table", Exit.INVALID_ARGUMENTS)
-    from fcgivisor.top_screen import Screen
-
-    look(session.client)  # its errors are told on the usual screen
-    Screen(lambda: look(session.client), session.client.address.url, delay or DELAY, order, names).run()
+    top_table.look(session.client)  # its errors are told on the usual screen
+    Screen(lambda: top_table.look(session.client), session.client.address.url, delay or DELAY, order, names).run()
 
 
 def _options(words: list[str]) -> tuple[bool, float | None, str, list[str]]:
@@ -170,10 +178,10 @@ def _options(words: list[str]) -> tuple[bool, float | None, str, list[str]]:
             value = value if equals else next(rest, "")
             if option in ("--delay", "-d"):
                 delay = _delay(value)
-            elif value in ORDERS:
+            elif value in top_table.ORDERS:
                 order = value
             else:
-                raise UsageError(f"Error: {value!r} is no order; there are {', '.join(ORDERS)}", Exit.INVALID_ARGUMENTS)
+                raise UsageError(f"Error: {value!r} is no order; there are {', '.join(top_table.ORDERS)}", Exit.INVALID_ARGUMENTS)
         elif word.startswith("-"):
             raise UsageError(f"Error: top does not know {word}", Exit.INVALID_ARGUMENTS)
         elif word != "all":
@@ -192,16 +200,16 @@ def _delay(text: str) -> float:
 
 
 def _print_once(session: Session, delay: float, order: str, names: list[str]) -> None:
-    before = look(session.client)
+    before = top_table.look(session.client)
     if before.usage is not None:
         time.sleep(delay)
-    after = look(session.client) if before.usage is not None else before
-    found = ordered(rows(before, after, names), order)
-    unknown = [name for name in names if not rows(before, after, [name])]
+    after = top_table.look(session.client) if before.usage is not None else before
+    found = top_table.ordered(top_table.rows(before, after, names), order)
+    unknown = [name for name in names if not top_table.rows(before, after, [name])]
     for name in unknown:
         session.note(f"{name}: ERROR (no such process)")
         session.status = Exit.STATUS_UNKNOWN
-    for text in (*heading(after, found, WIDTH), "", *table(found, WIDTH)):
+    for text in (*top_table.heading(after, found, top_table.WIDTH), "", *top_table.table(found, top_table.WIDTH)):
         session.line(text)
     session.data = [row._asdict() for row in found]
 

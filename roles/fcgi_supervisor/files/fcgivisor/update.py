@@ -120,7 +120,7 @@ class Update:
         self._coming += self._supervisor.groups[wanted.name].processes.values()
 
     def _change_group(self, group: Group, wanted: GroupConfig, steps: list[Step]) -> None:
-        leaving = {process.config.name: process for _group, process in self._leaving}
+        leaving = {process.config.name: process for its_group, process in self._leaving if its_group is group}
         group.configure(wanted, keep=leaving)
         self._apply_sockets(group)
         for step in steps:
