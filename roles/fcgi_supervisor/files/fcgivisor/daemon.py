@@ -13,7 +13,7 @@ import sys
 
 from fcgivisor import VERSION, config, http_server, logs, spawn
 from fcgivisor.http_server import Server
-from fcgivisor.ini import ConfigError
+from fcgivisor.ini import ConfigError, search_path
 from fcgivisor.loop import Loop
 from fcgivisor.mainlog import MainLog
 from fcgivisor.methods import Dispatcher
@@ -139,9 +139,7 @@ def _parse(arguments: list[str]) -> dict[str, object]:
 
 
 def _default_configuration() -> str:
-    here = os.path.dirname(os.path.dirname(sys.argv[0]))
-    places = [os.path.join(here, "etc", "supervisord.conf"), os.path.join(here, "supervisord.conf"), "supervisord.conf", "etc/supervisord.conf"]
-    places += ["/etc/supervisord.conf", "/etc/supervisor/supervisord.conf"]
+    places = search_path(sys.argv[0])
     for place in places:
         if os.path.exists(place):
             return place

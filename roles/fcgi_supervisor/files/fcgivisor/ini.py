@@ -164,6 +164,13 @@ def _text(path: str) -> str:
         raise ConfigError(f"is not UTF-8 ({error.reason})", path, data[: error.start].count(b"\n") + 1) from error
 
 
+def search_path(program: str) -> list[str]:
+    """Where a configuration that nobody names is looked for (supervisor/options.py, Options). program: the path of what runs."""
+    here = os.path.dirname(os.path.dirname(program))
+    places = [os.path.join(here, "etc", "supervisord.conf"), os.path.join(here, "supervisord.conf"), "supervisord.conf", "etc/supervisord.conf"]
+    return [*places, "/etc/supervisord.conf", "/etc/supervisor/supervisord.conf"]
+
+
 def included(patterns: str, base: str) -> tuple[list[str], list[str]]:
     """The files that the patterns of [include] files= name, and the patterns that name none. Relative ones lie below base."""
     files: list[str] = []
