@@ -30,6 +30,8 @@ MAX_CONNECTIONS = 200
 # Seconds in which a request has to be complete, an answer to be taken, and a kept connection to be used again.
 PATIENCE = 60.0
 _READ_SIZE = 65536
+# Supplementary groups of a client that are looked at: Python's getsockopt() takes no more.
+_MOST_GROUPS = 256
 
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed", 413: "Content Too Large", 500: "Internal Server Error"}
 _ERROR_BODY = "<head>\r\n<title>Error response</title>\r\n</head>\r\n<body>\r\n<h1>Error response</h1>\r\n<p>Error code {code}.\r\n<p>Message: {reason}.\r\n</body>\r\n"
@@ -391,7 +393,7 @@ def _is_allowed(client: socket.socket, config: ServerConfig) -> bool:
 def _groups(client: socket.socket) -> tuple[int, ...]:
     """Supplementary groups of a client (socket(7), SO_PEERGROUPS)."""
     try:
-        raw = client.getsockopt(socket.SOL_SOCKET, getattr(socket, "SO_PEERGROUPS", 59), 4096)
+        raw = client.getsockopt(socket.SOL_SOCKET, getattr(socket, "SO_PEERGROUPS", 59), _MOST_GROUPS * 4)
     except OSError:
         return ()
     return struct.unpack(f"{len(raw) // 4}i", raw)
