@@ -24,8 +24,12 @@ from harness import wait_for
 MEGABYTE = 1024 * 1024
 DAEMON = """
 import os, sys, time
-if os.fork(): os._exit(0)
+reading, writing = os.pipe()
+if os.fork():
+    os.read(reading, 1)  # else it would still be in our process group, and stopped as what we left behind
+    os._exit(0)
 os.setsid()
+os.write(writing, b"x")
 if os.fork(): os._exit(0)
 with open(sys.argv[1] + ".new", "w") as file: file.write(str(os.getpid()))
 os.rename(sys.argv[1] + ".new", sys.argv[1])
