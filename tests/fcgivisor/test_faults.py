@@ -162,7 +162,10 @@ class TestDeaths:
 
     def test_a_stopped_worker_can_be_stopped(self, watched):
         watched.program("shop", stopwaitsecs=1).start()
-        os.kill(watched.pid("shop"), signal.SIGSTOP)
+        pid = watched.pid("shop")
+        os.kill(pid, signal.SIGSTOP)
+        # Of two signals at once the lower number comes first, and SIGTERM is lower.
+        wait_for(lambda: pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "it to be stopped")
         watched.rpc.stopProcess("shop")
         assert "terminated by SIGKILL" in watched.log.read_text()
 
