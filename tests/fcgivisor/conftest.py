@@ -34,6 +34,19 @@ def supervisor(directory):
 
 
 @pytest.fixture
+def any_user(directory):
+    """What a supervisor needs that does not run as root: its directory, an interpreter and a package that it can reach. Returns variables for start()."""
+
+    def prepare(supervisor, uid):
+        supervisor.python = "/usr/bin/python3"
+        shutil.copytree(PACKAGE, f"{directory}/package")
+        os.chown(directory, uid, uid)
+        return {"PYTHONPATH": f"{directory}/package", "HOME": directory}
+
+    return prepare
+
+
+@pytest.fixture
 def script(directory):
     """Write a Python program, and return its command line. It runs without site, under the system's own Python, which any user can read."""
 

@@ -60,6 +60,7 @@ class Supervisor:
         self.configuration = self.directory / "supervisord.conf"
         self.log = self.directory / "supervisord.log"
         self.process = None
+        self.prelude = ""  # Python code that runs before the supervisor, in its process: a fault that is built in
         own = {"logfile": self.log, "pidfile": self.directory / "supervisord.pid", "childlogdir": self.directory, "nodaemon": "true", "loglevel": "debug"}
         self.sections = {
             "supervisord": {**own, **supervisord},
@@ -86,6 +87,13 @@ class Supervisor:
         self.configuration.write_text(text)
 
     def command(self, *arguments):
+        if self.implementation == OURS and self.prelude:
+            return [
+                str(self.python),
+                "-c",
+                f"{self.prelude}\nimport sys\nfrom fcgivisor.daemon import main\nsys.exit(main(sys.argv[1:]))",
+                *map(str, arguments),
+            ]
         if self.implementation == OURS:
             return [str(self.python), "-m", "fcgivisor", *map(str, arguments)]
         return [str(TOOLS / "supervisord"), *map(str, arguments)]

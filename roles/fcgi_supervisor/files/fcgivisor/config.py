@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import socket
 from collections import namedtuple
 
 from fcgivisor import keys, values
@@ -384,7 +385,11 @@ def _server_url(servers: list[ServerConfig]) -> str | None:
 
 
 def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        socket.inet_pton(socket.AF_INET, host)  # 127.example.org is a name, of anybody
+    except OSError:
+        return host in ("localhost", "::1")
+    return host.startswith("127.")
 
 
 def _nearest(word: str, known) -> str:  # noqa: ANN001

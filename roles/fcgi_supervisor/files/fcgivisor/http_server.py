@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 # Bytes of a request line with its headers, and of a body. The largest call there is, a multicall over a thousand programs, has 300 KiB.
 MAX_HEAD = 64 * 1024
 MAX_BODY = 8 * 1024 * 1024
-# Bytes that wait for a client; a tail waits then, and everything else is smaller.
-MAX_WAITING = 4 * 1024 * 1024
-# Connections at once, over all servers: each costs a descriptor, and those of the workers come first.
+# Connections of a server at once: each costs a descriptor, and those of the workers come first. One more costs the oldest that awaits no answer its place.
 MAX_CONNECTIONS = 200
 # Seconds in which a request has to be complete, an answer to be taken, and a kept connection to be used again.
 PATIENCE = 60.0
 # Seconds for a client to close its side after the last answer.
 LINGER = 2.0
 _READ_SIZE = 65536
+# Supplementary groups of a client that are looked at: Python's getsockopt() takes no more.
+_MOST_GROUPS = 256
 
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed", 413: "Content Too Large", 500: "Internal Server Error"}
 _ERROR_BODY = "<head>\r\n<title>Error response</title>\r\n</head>\r\n<body>\r\n<h1>Error response</h1>\r\n<p>Error code {code}.\r\n<p>Message: {reason}.\r\n</body>\r\n"
@@ -94,7 +94,7 @@ class Server:
 
     def __init__(self, config: ServerConfig, loop: Loop, log: MainLog, handle: Callable[[Request], None]) -> None:
         self.config, self.loop, self.log, self.handle = config, loop, log, handle
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, None] = {}  # the oldest first
         self._socket = _unix_socket(config) if config.family == "unix" else _inet_socket(config)
         self._socket.setblocking(False)
         loop.watch(self._socket.fileno(), self._accept)
@@ -111,9 +111,7 @@ class Server:
                 pass
 
     def forget(self, connection: Connection) -> None:
-        self._connections.discard(connection)
-        if len(self._connections) == MAX_CONNECTIONS - 1:
-            self.loop.change(self._socket.fileno(), IN)
+        self._connections.pop(connection, None)
 
     def _accept(self, _events: int) -> None:
         try:
@@ -128,16 +126,16 @@ class Server:
             self.log.warn(f"a client of {self.config.section} was turned away: its user may not use {self.config.file}")
             return
         accepted.setblocking(False)
-        self._connections.add(Connection(self, accepted))
-        if len(self._connections) >= MAX_CONNECTIONS:  # the next ones wait in the queue
-            self.loop.change(self._socket.fileno(), 0)
+        self._connections[Connection(self, accepted)] = None
+        if len(self._connections) > MAX_CONNECTIONS:
+            next(connection for connection in self._connections if not connection.busy).close()
 
     def _pause(self, seconds: float) -> None:
         self.loop.change(self._socket.fileno(), 0)
         self.loop.after(seconds, self._resume)
 
     def _resume(self) -> None:
-        if self._socket.fileno() >= 0 and len(self._connections) < MAX_CONNECTIONS:
+        if self._socket.fileno() >= 0:
             self.loop.change(self._socket.fileno(), IN)
 
     def authorized(self, request: Request) -> bool:
@@ -169,7 +167,8 @@ class Connection:
         self._in, self._out = bytearray(), bytearray()
         self._request: Request | None = None
         self._length = 0  # of the body that is awaited
-        self._busy = False  # an answer is due
+        self.busy = False  # an answer is due
+        self._authorized = True
         self._close_after = False
         self._lingering = False
         self.closed = False
@@ -191,12 +190,10 @@ class Connection:
         if self.closed:
             return
         self._close_after = not keep
-        self._busy = False
+        self.busy = False
         self._request = None
         self._restart_timer()
         self.send(data)
-        if not self.closed and self._in:
-            self._server.loop.soon(self._advance)
 
     def close(self) -> None:
         if not self.closed:
@@ -208,7 +205,7 @@ class Connection:
 
     def _impatient(self) -> None:
         # An answer that is due is not the client's fault; one that it does not take is.
-        if self._busy and not self._out:
+        if self.busy and not self._out:
             self._restart_timer()
         else:
             self.close()
@@ -235,25 +232,31 @@ class Connection:
             return
         if self._lingering:
             return
-        if self._busy and len(self._in) > MAX_HEAD:
+        if self.busy and len(self._in) > MAX_HEAD:
             self.close()  # it talks on and does not listen
             return
         self._in += data
-        if not self._busy:
+        if not self.busy:
             self._advance()
 
     def _advance(self) -> None:
-        if self.closed or self._busy:
+        if self.closed or self.busy or self._out:
             return
         if self._request is None and not self._read_head():
             return
         request = self._request
-        if request is None or len(self._in) < self._length:
+        if request is None:
+            return
+        if not self._authorized:  # what it sends has to be read, or it would not get our answer, but is not kept
+            taken = min(self._length, len(self._in))
+            del self._in[:taken]
+            self._length -= taken
+        if len(self._in) < self._length:
             return
         request.body = bytes(self._in[: self._length])
         del self._in[: self._length]
-        self._busy = True
-        if not self._server.authorized(request):
+        self.busy = True
+        if not self._authorized:
             request.refuse(401, ('WWW-Authenticate: Basic realm="default"',))
             return
         self._server.handle(request)
@@ -287,10 +290,11 @@ class Connection:
             return False
         self._length = int(digits)
         self._request = Request(self, words[0], words[1], words[2], headers)
+        self._authorized = self._server.authorized(self._request)
         return True
 
     def _refuse(self, code: int) -> None:
-        self._busy = True
+        self.busy = True
         self._in.clear()
         Request(self, "", "", "HTTP/1.0", {}).refuse(code)
 
@@ -304,11 +308,14 @@ class Connection:
         except OSError:
             self.close()
             return
-        if not self._out and self._close_after and not self._busy and not self._lingering:
+        if not self._out and self._close_after and not self.busy and not self._lingering:
             self._linger()
             if self.closed:
                 return
-        wanted = IN | OUT if self._out else IN
+        if self._in and not self._out and not self._lingering:
+            self._server.loop.soon(self._advance)
+        # Who does not take an answer gets no further question heard.
+        wanted = OUT if self._out else IN
         if wanted != self._events:
             self._events = wanted
             self._server.loop.change(self._socket.fileno(), wanted)
@@ -404,7 +411,7 @@ def _is_allowed(client: socket.socket, config: ServerConfig) -> bool:
 def _groups(client: socket.socket) -> tuple[int, ...]:
     """Supplementary groups of a client (socket(7), SO_PEERGROUPS)."""
     try:
-        raw = client.getsockopt(socket.SOL_SOCKET, getattr(socket, "SO_PEERGROUPS", 59), 4096)
+        raw = client.getsockopt(socket.SOL_SOCKET, getattr(socket, "SO_PEERGROUPS", 59), _MOST_GROUPS * 4)
     except OSError:
         return ()
     return struct.unpack(f"{len(raw) // 4}i", raw)

@@ -475,8 +475,8 @@ def _read(path: str | None, offset: int, length: int) -> str:
     try:
         with open(path, "rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size + offset) if offset < 0 else offset)
-            data = file.read(-offset) if offset < 0 else file.read(length or -1)
+            file.seek(max(0, size + offset) if offset < 0 else min(offset, size))
+            data = file.read() if offset < 0 else file.read(min(length, size) or -1)
     except OSError:
         raise Fault("FAILED") from None
     return data.decode("utf-8", "replace")
@@ -497,7 +497,7 @@ def _tail(path: str | None, offset: int, length: int) -> list:
                     length = 0
                 offset = size - length
             file.seek(max(offset, 0))
-            data = file.read(max(length, 0))
+            data = file.read(min(max(length, 0), size))
     except OSError:
         return ["", offset, False]
     return [data.decode("utf-8", "replace"), size, overflow]

@@ -112,6 +112,12 @@ class _Request:
             self._stack[-1][1].append(value)
 
 
+def _integer(text: str) -> int:
+    if len(text) > 24:  # none of 64 bits is longer, and int() takes long for what is
+        raise WireError("an integer is too long")
+    return max(-(2**63), min(2**63 - 1, int(text)))
+
+
 def _boolean(text: str) -> bool:
     if text.strip() not in ("0", "1"):
         raise WireError(f"{text[:20]!r} is no boolean")
@@ -119,9 +125,9 @@ def _boolean(text: str) -> bool:
 
 
 _SCALARS = {
-    "int": int,
-    "i4": int,
-    "i8": int,
+    "int": _integer,
+    "i4": _integer,
+    "i8": _integer,
     "boolean": _boolean,
     "string": str,
     "double": float,
