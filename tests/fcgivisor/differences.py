@@ -65,6 +65,11 @@ def _failed_multicall(_method, _params, theirs, ours):
     )
 
 
+def _refused(_what, _params, theirs, ours):
+    """Credentials that are none: an internal error in supervisord."""
+    return (theirs[1], ours[1]) == (500, 401) or (theirs[1][0], ours[1][0]) == (500, 401)
+
+
 def _removed_socket(what, _params, theirs, ours):
     return what == "socket file after removal" and (theirs[1], ours[1]) == (True, False)
 
@@ -89,6 +94,7 @@ EXCUSES = {
     "wrong-types": _fault_instead_of_500,
     "multicall-errors": _failed_multicall,
     "spawn-errors": _spawn_error_text,
+    "malformed-credentials": _refused,
     "fcgi-socket-file": _removed_socket,
     "capture-rest": _whole_capture,
     "control-characters": _replacement_characters,

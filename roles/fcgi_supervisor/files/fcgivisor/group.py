@@ -150,6 +150,8 @@ class Group:
 
     def settled(self, process: Process) -> None:
         """A process runs: the next one may be replaced. A new one that does not come to run leaves the others alone."""
+        if self.pool is not None:
+            self.pool.dispatch_soon()  # a listener that was READY before it counted as running
         for waiting in self._recycle_queue:
             if waiting.config.program == process.config.program:
                 self._recycle_queue.remove(waiting)
