@@ -87,15 +87,20 @@ def _without(value, *names):
 
 EXCUSES = {
     "version": _own_version,
-    "config-info": _one_more_field,
     "methods": _more_methods,
     "method-help": _is("system.methodHelp"),
+    "config-info": _one_more_field,
     "config-errors": _any_of(_both_fail(92), _error_text),
+    "spawn-errors": _spawn_error_text,
     "wrong-types": _fault_instead_of_500,
     "multicall-errors": _failed_multicall,
-    "spawn-errors": _spawn_error_text,
     "malformed-credentials": _refused,
-    "fcgi-socket-file": _removed_socket,
-    "capture-rest": _whole_capture,
     "control-characters": _replacement_characters,
+    "capture-rest": _whole_capture,
+    "fcgi-socket-file": _removed_socket,
 }
+# Not seen in answers to the same calls.
+UNSEEN = (
+    "fcgi-socket-life", "startsecs", "restart-time", "leftovers", "home-and-user", "environment-expansion", "umask", "open-inet-server", "reload-errors",
+    "web-interface", "python-plugins", "log-texts",
+)  # fmt: skip

@@ -22,8 +22,8 @@ class Ansible:
     def __init__(self, one):
         self._one = one
         self._environment = {
-            **os.environ, "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1", "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_LOCAL_TEMP": f"{one.directory}/ansible",
-            "ANSIBLE_REMOTE_TEMP": f"{one.directory}/ansible", "ANSIBLE_PYTHON_INTERPRETER": sys.executable, "ANSIBLE_HOME": f"{one.directory}/ansible",
+            **os.environ, "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1", "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+            "ANSIBLE_LOCAL_TEMP": f"{one.directory}/ansible", "ANSIBLE_REMOTE_TEMP": f"{one.directory}/ansible", "ANSIBLE_HOME": f"{one.directory}/ansible",
         }  # fmt: skip
 
     def __call__(self, check=False, **arguments):

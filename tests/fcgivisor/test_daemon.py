@@ -112,16 +112,14 @@ def test_a_daemon_detaches(pair):
             wait_for(one.answers, "an answer")
             one.wait_for_state("web", "RUNNING", seconds=30)
             said = (started.returncode, started.stdout, "".join(line for line in started.stderr.splitlines(True) if "running as root" not in line))
-            facts.append(
-                (said, one.rpc.getPID() == pid, os.getsid(pid) == pid, os.readlink(f"/proc/{pid}/cwd"), status(pid, "Umask"))
-                + tuple(os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3))
-            )
+            standard = [os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)]
+            facts.append([said, one.rpc.getPID() == pid, os.getsid(pid) == pid, os.readlink(f"/proc/{pid}/cwd"), status(pid, "Umask"), standard])
         finally:
             os.kill(pid, signal.SIGTERM)
         wait_for(lambda pid=pid: gone(pid), f"{one.implementation} to end")
-        facts[-1] += (one.socket.exists(), pathlib.Path(one.pidfile).exists())
+        facts[-1] += [one.socket.exists(), pathlib.Path(one.pidfile).exists()]
     assert facts[0] == facts[1]
-    assert facts[1][1:5] == (True, True, "/", "0022")
+    assert facts[1][1:5] == [True, True, "/", "0022"]
 
 
 def test_in_the_foreground_a_umask_holds_where_it_is_given(supervisor):
@@ -181,7 +179,7 @@ def test_it_becomes_the_user_that_the_configuration_names(supervisor):
 @needs_root
 def test_as_pid_1_it_reaps_orphans_and_obeys_signals(pair):
     """In a PID namespace of its own, as in a container."""
-    orphan = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(0.2)\n        os._exit(7)\n    os._exit(0)\nos.wait()\ntime.sleep(600)"
+    orphan = "import os, time\nif os.fork() == 0:\n  if os.fork() == 0:\n    time.sleep(0.2); os._exit(7)\n  os._exit(0)\nos.wait(); time.sleep(600)"
 
     def with_orphan(one):
         (one.directory / "orphan.py").write_text(orphan)
