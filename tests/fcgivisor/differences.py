@@ -65,6 +65,11 @@ def _failed_multicall(_method, _params, theirs, ours):
     )
 
 
+def _refused(_what, _params, theirs, ours):
+    """Credentials that are none: an internal error in supervisord."""
+    return (theirs[1], ours[1]) == (500, 401) or (theirs[1][0], ours[1][0]) == (500, 401)
+
+
 def _removed_socket(what, _params, theirs, ours):
     return what == "socket file after removal" and (theirs[1], ours[1]) == (True, False)
 
@@ -82,14 +87,20 @@ def _without(value, *names):
 
 EXCUSES = {
     "version": _own_version,
-    "config-info": _one_more_field,
     "methods": _more_methods,
     "method-help": _is("system.methodHelp"),
+    "config-info": _one_more_field,
     "config-errors": _any_of(_both_fail(92), _error_text),
+    "spawn-errors": _spawn_error_text,
     "wrong-types": _fault_instead_of_500,
     "multicall-errors": _failed_multicall,
-    "spawn-errors": _spawn_error_text,
-    "fcgi-socket-file": _removed_socket,
-    "capture-rest": _whole_capture,
+    "malformed-credentials": _refused,
     "control-characters": _replacement_characters,
+    "capture-rest": _whole_capture,
+    "fcgi-socket-file": _removed_socket,
 }
+# Not seen in answers to the same calls.
+UNSEEN = (
+    "fcgi-socket-life", "startsecs", "restart-time", "leftovers", "home-and-user", "environment-expansion", "umask", "open-inet-server", "reload-errors",
+    "web-interface", "python-plugins", "log-texts",
+)  # fmt: skip

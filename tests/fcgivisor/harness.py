@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import os
@@ -36,17 +37,29 @@ def wait_for(condition, what, seconds=15):
     raise AssertionError(f"waited {seconds} s in vain for {what}")
 
 
+def unix_connection(path):
+    """HTTP over a unix socket."""
+    connection = http.client.HTTPConnection("localhost", timeout=30)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(30)
+    connection.sock.connect(str(path))
+    return connection
+
+
+def free_port():
+    """A TCP port of the loopback interface that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class _Transport(xmlrpc.client.Transport):
-    def __init__(self, path):
-        super().__init__()
+    def __init__(self, path, headers):
+        super().__init__(headers=headers)
         self._path = path
 
     def make_connection(self, host):
-        connection = http.client.HTTPConnection("localhost", timeout=30)
-        connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(30)
-        connection.sock.connect(self._path)
-        return connection
+        return unix_connection(self._path)
 
 
 class Supervisor:
@@ -61,6 +74,7 @@ class Supervisor:
         self.log = self.directory / "supervisord.log"
         self.process = None
         self.prelude = ""  # Python code that runs before the supervisor, in its process: a fault that is built in
+        self.credentials = None  # "user:password", for its unix socket
         own = {"logfile": self.log, "pidfile": self.directory / "supervisord.pid", "childlogdir": self.directory, "nodaemon": "true", "loglevel": "debug"}
         self.sections = {
             "supervisord": {**own, **supervisord},
@@ -111,9 +125,14 @@ class Supervisor:
         return self
 
     def _answers(self):
-        with contextlib.suppress(OSError):
-            return self.rpc.getState()
+        if self.answers():
+            return True
         assert self.process.poll() is None, f"{self.implementation} ended instead of answering: {(self.directory / 'output').read_text()}"
+        return False
+
+    def answers(self):
+        with contextlib.suppress(OSError):
+            return bool(self.rpc.getState())
         return False
 
     def end(self):
@@ -138,8 +157,13 @@ class Supervisor:
         return []
 
     @property
+    def pidfile(self):
+        return self.sections["supervisord"]["pidfile"]
+
+    @property
     def server(self):
-        return xmlrpc.client.ServerProxy("http://localhost", _Transport(str(self.socket)))
+        headers = () if self.credentials is None else (("Authorization", "Basic " + base64.b64encode(self.credentials.encode()).decode()),)
+        return xmlrpc.client.ServerProxy("http://localhost", _Transport(self.socket, headers))
 
     @property
     def rpc(self):

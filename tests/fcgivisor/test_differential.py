@@ -5,14 +5,22 @@
 
 from __future__ import annotations
 
+import pwd
+import re
 import sys
 
 import pytest
-from harness import SLEEP, wait_for
+from differences import EXCUSES, UNSEEN
+from harness import CHECKOUT, SLEEP, wait_for
 
 PYTHON = sys.executable
 # startsecs of programs that end at once: supervisord, which looks once a second, may take them for programs that lived 1 s.
 DEAD_AT_ONCE = 5
+
+
+def test_the_documented_table_and_the_exceptions_of_the_tests_are_the_same():
+    table = (CHECKOUT / "docs" / "fcgivisord-differences.md").read_text()
+    assert re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE) == [*EXCUSES, *UNSEEN]
 
 
 def program(supervisor, name, head="program", **keys):
@@ -534,3 +542,43 @@ def test_events_of_all_kinds(pair):
 
 def _without_serials(event):
     return " ".join(word for word in event.split(" ") if not word.startswith(("serial:", "poolserial:")))
+
+
+def test_the_environment_of_the_supervisor_is_expanded_once(supervisor):
+    supervisor.sections["supervisord"]["environment"] = 'TEST_PERCENT="100%%"'
+    program(supervisor, "web", command="/bin/sh -c 'echo $TEST_PERCENT; sleep 600'", stdout_logfile=supervisor.directory / "web.log")
+    supervisor.start()
+    supervisor.wait_for_output("web", "100%\n")
+
+
+def test_a_reload_with_a_wrong_file_goes_on_with_what_it_had(supervisor):
+    program(supervisor, "web")
+    supervisor.start()
+    supervisor.wait_for_state("web", "RUNNING")
+    before = supervisor.pid("web")
+    supervisor.configuration.write_text(supervisor.configuration.read_text() + "numprocs=many\n")
+    supervisor.rpc.restart()
+    supervisor.wait_for_restart(before)
+    supervisor.wait_for_state("web", "RUNNING")
+    supervisor.wait_for_log("CRIT the configuration was not read again: ")
+
+
+def test_a_socket_that_cannot_be_made_does_not_end_the_supervisor(supervisor):
+    program(supervisor, "shop", head="fcgi-program", socket=f"unix://{supervisor.directory}/missing/shop.sock")
+    program(supervisor, "web")
+    supervisor.start()
+    supervisor.wait_for_state("web", "RUNNING")
+    assert "missing/shop.sock" in supervisor.info("shop")["spawnerr"]
+
+
+def test_python_plugins_are_named_and_not_loaded(supervisor):
+    supervisor.sections["rpcinterface:other"] = {"supervisor.rpcinterface_factory": "other.module:factory", "key": "value"}
+    supervisor.start()
+    supervisor.wait_for_log("other.module:factory is Python code for supervisord, which fcgivisord does not load")
+    assert not [name for name in supervisor.server.system.listMethods() if name.startswith("other.")]
+
+
+def test_home_and_user_are_those_of_the_programs_user(supervisor):
+    program(supervisor, "web", command="/bin/sh -c 'echo $HOME $USER $LOGNAME; sleep 600'", user="nobody", stdout_logfile=supervisor.directory / "web.log")
+    supervisor.start()
+    supervisor.wait_for_output("web", f"{pwd.getpwnam('nobody').pw_dir} nobody nobody\n")

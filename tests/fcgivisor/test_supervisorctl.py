@@ -81,7 +81,8 @@ def tidy(witness, text):
     lines = re.sub(r"(supervisor> )+", "supervisor>\n", witness.masked(text)).split("\n")
     tidied = []
     for kind, run in itertools.groupby(lines, _kind):
-        tidied += sorted(run) if kind else [re.sub(r"^[1-9]\d*$", "PID", line) for line in run]
+        own = [re.sub(r"^[1-9]\d*$", "PID", line) for line in run]
+        tidied += sorted(own) if kind else own
     return tidied
 
 

@@ -144,6 +144,8 @@ class Group:
         """A process runs: the next one may be replaced. A new one that does not come to run leaves the others alone."""
         if process in self._recycle_queue:  # it has been replaced meanwhile
             self._recycle_queue.remove(process)
+        if self.pool is not None:
+            self.pool.dispatch_soon()  # a listener that was READY before it counted as running
         for waiting in self._recycle_queue:
             if waiting.config.program == process.config.program:
                 self._recycle_queue.remove(waiting)

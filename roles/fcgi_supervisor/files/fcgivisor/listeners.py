@@ -27,7 +27,7 @@ class Conversation:
     def __init__(self, pool: Pool, process: Process) -> None:
         self._pool, self._process = pool, process
         self.state = ACKNOWLEDGED
-        self.event: Event | None = None
+        self._event: tuple[Event, int] | None = None  # that it has not answered, with its serial of the pool
         self._heard = b""
         self._result_size = -1
 
@@ -37,18 +37,18 @@ class Conversation:
         while self._heard and self._step():
             pass
 
-    def send(self, event: Event, envelope: bytes) -> bool:
+    def send(self, event: Event, serial: int, envelope: bytes) -> bool:
         if not self._process.write_stdin(envelope):
             return False
         self._change(BUSY)
-        self.event = event
+        self._event = event, serial
         return True
 
     def end(self) -> None:
         """The listener is dead. What it had not answered goes to another."""
-        if self.event is not None:
-            self._pool.take_back(self.event)
-            self.event = None
+        if self._event is not None:
+            self._pool.take_back(*self._event)
+            self._event = None
 
     def _step(self) -> bool:
         """Take one thing that was said. Returns whether there may be another."""
@@ -91,7 +91,7 @@ class Conversation:
         if result != b"OK":
             self._pool.supervisor.log.warn(f"{self._process.config.name}: event was rejected")
             return self._reject(ACKNOWLEDGED)
-        self.event = None
+        self._event = None
         self._change(ACKNOWLEDGED)
         return True
 
@@ -138,10 +138,9 @@ class Pool:
         self.conversations[process.config.name] = Conversation(self, process)
         return self.conversations[process.config.name]
 
-    def take_back(self, event: Event) -> None:
+    def take_back(self, event: Event, serial: int) -> None:
         """An event that nobody has processed yet: it is the next one."""
-        self._serial += 1
-        self._waiting.insert(0, (event, self._serial))
+        self._waiting.insert(0, (event, serial))
         self._drop_oldest()
         self.dispatch_soon()
 
@@ -176,6 +175,6 @@ class Pool:
         )
         for name, conversation in self.conversations.items():
             if self._processes[name].state == states.RUNNING and conversation.state == READY:
-                if conversation.send(event, head.encode() + event.payload):
+                if conversation.send(event, serial, head.encode() + event.payload):
                     return True
         return False

@@ -236,8 +236,8 @@ class Supervisor:
 
     def reopen_logs(self) -> None:
         self.log.info("received SIGUSR2 indicating log reopen request")
-        self.log.reopen()
         self.log.info("supervisord logreopen")
+        self.log.reopen()
         for process in self.processes():
             process.reopen_logs()
 
