@@ -155,7 +155,9 @@ class Client:
         try:
             response = self._get("/status", connection)
             body = response.read()
-        except (OSError, http.client.HTTPException) as error:
+        except OSError as error:
+            raise NotReached(error) from None
+        except http.client.HTTPException as error:
             raise self._no_supervisor(error) from None
         finally:
             connection.close()
