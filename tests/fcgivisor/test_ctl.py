@@ -272,6 +272,14 @@ def test_update_of_some_groups_leaves_the_others_as_they_are(supervisor):
     assert after["shelf"] != before["shelf"]
 
 
+def test_update_comes_back_when_all_that_is_new_runs(supervisor):
+    supervisor.program("mail").start()
+    supervisor.pool("shop", 40, startsecs=1)
+    supervisor.write()
+    assert ctl(supervisor, "update").returncode == 0
+    assert {info["statename"] for info in supervisor.rpc.getAllProcessInfo()} == {"RUNNING"}
+
+
 def test_update_tells_of_a_new_process_that_does_not_run(supervisor):
     supervisor.program("mail").start()
     supervisor.program("broken", command="/bin/false", startsecs=1, startretries=0)
@@ -438,7 +446,9 @@ def test_something_else_behind_the_socket_is_said_to_be_no_supervisor(directory)
             [*command_line.COMMAND, "-s", f"unix://{directory}/other.sock", "pid"], stderr=subprocess.PIPE, text=True, env=command_line.environment()
         )
         client, _address = listening.accept()
-        client.recv(65536)
+        request = b""
+        while b"</methodCall>" not in request:
+            request += client.recv(65536)
         client.sendall(b"220 mail.example.org ESMTP\r\n")
         client.close()
         _out, told = running.communicate(timeout=30)
