@@ -134,6 +134,9 @@ class Client:
         except OSError as error:
             raise NotReached(error) from None
 
+    def close(self) -> None:
+        self._server("close")()
+
     def require_interface(self) -> None:
         """Make sure that a supervisor with supervisord's interface answers."""
         try:
