@@ -67,6 +67,12 @@ class Terminal:
             self._read(0.1)
         return self.text
 
+    def say(self, keys, prompt="> "):
+        """Type something at a prompt, and return what is there when the prompt is back."""
+        self.text = ""
+        self.type(keys)
+        return self.wait_for(lambda text: "\n" in text and text.endswith(prompt), "the prompt to be back")
+
     def _read(self, seconds):
         while select.select([self._master], [], [], seconds)[0]:
             try:
@@ -79,8 +85,8 @@ class Terminal:
             seconds = 0
 
     def picture(self):
-        """The lines of the last picture, without colours."""
-        last = self.text.rpartition("\x1b[H")[2].partition("\x1b[J")[0]
+        """The lines of the last whole picture, without colours."""
+        last = self.text.rpartition("\x1b[J")[0].rpartition("\x1b[H")[2]
         return [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in last.split("\r\n")]
 
     def end(self):

@@ -161,7 +161,9 @@ def _plain(line):
 
 def test_status_tells_restarts_and_memory_and_heartbeats(supervisor):
     supervisor.program("worker", autorestart="true")
-    supervisor.program("beating", command=f"{sys.executable} -c '{BEATING}'", heartbeat=1, heartbeat_tolerance=30).start()
+    script = supervisor.directory / "beating.py"
+    script.write_text(BEATING)
+    supervisor.program("beating", command=f"{sys.executable} {script}", heartbeat=1, heartbeat_tolerance=30).start()
     os.kill(supervisor.pid("worker"), signal.SIGKILL)
     wait_for(lambda: "restarts 1" in ctl(supervisor, "status", "worker").stdout, "the restart to be counted")
     worker = ctl(supervisor, "status", "worker").stdout
@@ -270,6 +272,14 @@ def test_update_of_some_groups_leaves_the_others_as_they_are(supervisor):
     assert after["shelf"] != before["shelf"]
 
 
+def test_update_comes_back_when_all_that_is_new_runs(supervisor):
+    supervisor.program("mail").start()
+    supervisor.pool("shop", 40, startsecs=1)
+    supervisor.write()
+    assert ctl(supervisor, "update").returncode == 0
+    assert {info["statename"] for info in supervisor.rpc.getAllProcessInfo()} == {"RUNNING"}
+
+
 def test_update_tells_of_a_new_process_that_does_not_run(supervisor):
     supervisor.program("mail").start()
     supervisor.program("broken", command="/bin/false", startsecs=1, startretries=0)
@@ -277,6 +287,26 @@ def test_update_tells_of_a_new_process_that_does_not_run(supervisor):
     told = ctl(supervisor, "update")
     assert told.returncode == 7
     assert told.stdout.splitlines()[-1] == "broken: ERROR (abnormal termination): Exited too quickly (process log may have details)"
+
+
+def test_update_of_a_program_into_another_kind_replaces_it(supervisor):
+    supervisor.program("shop", autorestart="true").program("other").start()
+    before = supervisor.pids()
+    del supervisor.sections["program:shop"]
+    supervisor.fcgi("shop").write()
+    told = ctl(supervisor, "update")
+    assert told.stdout.splitlines() == ["shop: updated process group", "  shop  stopped and removed", "  shop  added"]
+    assert supervisor.state("shop") == "RUNNING"
+    assert supervisor.pid("shop") != before["shop"]
+    assert (supervisor.directory / "shop.sock").exists()
+
+
+def test_update_forgets_what_had_stopped_long_ago(supervisor):
+    supervisor.program("old", autostart="false").program("mail").start()
+    del supervisor.sections["program:old"]
+    supervisor.write()
+    assert ctl(supervisor, "update").stdout.splitlines() == ["old: removed process group", "  old  stopped and removed"]
+    assert sorted(supervisor.pids()) == ["mail"]
 
 
 def test_update_of_a_wrong_configuration_names_file_and_line(supervisor):
@@ -316,8 +346,8 @@ def test_update_of_supervisord_goes_as_supervisorctl_does(directory):
 
 
 ANSWERS = """
-    status, status shop:*, status nothing, stop mail, start mail, restart mail, start nothing, signal CONT mail, clear all, pid, pid all, tail loud, maintail, avail,
-    reread, update, update --dry-run, add nothing, remove mail, version, help, help status, top --once, nonsense, start
+    status, status shop:*, status nothing, stop mail, start mail, restart mail, start nothing, signal CONT mail, clear all, pid, pid all, tail loud, maintail,
+    avail, reread, update, update --dry-run, add nothing, remove mail, version, help, help status, top --once, nonsense, start
 """
 
 
@@ -416,7 +446,9 @@ def test_something_else_behind_the_socket_is_said_to_be_no_supervisor(directory)
             [*command_line.COMMAND, "-s", f"unix://{directory}/other.sock", "pid"], stderr=subprocess.PIPE, text=True, env=command_line.environment()
         )
         client, _address = listening.accept()
-        client.recv(65536)
+        request = b""
+        while b"</methodCall>" not in request:
+            request += client.recv(65536)
         client.sendall(b"220 mail.example.org ESMTP\r\n")
         client.close()
         _out, told = running.communicate(timeout=30)
@@ -554,12 +586,9 @@ def test_the_shell_completes_actions_and_names_and_keeps_its_history(supervisor)
     supervisor.pool("shop", 2).program("mail").start()
     terminal = Terminal("-c", supervisor.configuration, INPUTRC="/dev/null")
     terminal.wait_for("kitchen> ", "the prompt")
-    terminal.type("vers\t\n")
-    terminal.wait_for("fcgivisord", "the version")
-    terminal.type("pid ma\t\n")
-    terminal.wait_for(f"\n{supervisor.pid('mail')}\r", "the completed name's process ID")
-    terminal.type("stop shop:shop_01\t\n")
-    terminal.wait_for("shop:shop_01: stopped", "the stop")
+    assert "fcgivisord" in terminal.say("vers\t\n")
+    assert f"\n{supervisor.pid('mail')}\r" in terminal.say("pid ma\t\n")
+    assert "shop:shop_01: stopped" in terminal.say("stop shop:shop_01\t\n")
     terminal.type("\x04")
     assert terminal.end() == 0
     assert history.read_text().splitlines() == ["version ", "pid mail ", "stop shop:shop_01 "]
@@ -570,13 +599,13 @@ def test_the_shell_asks_before_it_shuts_the_supervisor_down(supervisor):
     terminal = Terminal("-c", supervisor.configuration)
     terminal.wait_for("supervisor> ", "the prompt")
     terminal.type("shutdown\n")
-    terminal.wait_for("y/N?", "the question")
-    terminal.type("n\n")
-    terminal.type("pid\n")
-    terminal.wait_for(f"\n{supervisor.process.pid}\r", "an answer of the supervisor, which lives")
+    terminal.wait_for("y/N? ", "the question")
+    terminal.say("n\n")
+    assert f"\n{supervisor.process.pid}\r" in terminal.say("pid\n")
+    terminal.forget()
     terminal.type("shutdown\n")
-    terminal.type("y\n")
-    terminal.wait_for("Shut down", "the end")
+    terminal.wait_for("y/N? ", "the question")
+    assert "Shut down" in terminal.say("y\n")
     terminal.type("quit\n")
     assert terminal.end() == 0
     assert supervisor.process.wait(15) == 0
@@ -585,9 +614,9 @@ def test_the_shell_asks_before_it_shuts_the_supervisor_down(supervisor):
 def test_the_shell_outlives_its_supervisor_and_goes_on_with_another(supervisor, directory):
     supervisor.start()
     terminal = Terminal("-s", f"unix://{directory}/none.sock")
-    terminal.wait_for("no such file: the supervisor is not running", "the diagnosis")
-    terminal.type(f"open unix://{supervisor.socket}\n")
-    terminal.type("pid\n")
-    terminal.wait_for(f"\n{supervisor.process.pid}\r", "the other supervisor's answer")
+    terminal.wait_for("supervisor> ", "the prompt")
+    assert "no such file: the supervisor is not running" in terminal.text
+    terminal.say(f"open unix://{supervisor.socket}\n")
+    assert f"\n{supervisor.process.pid}\r" in terminal.say("pid\n")
     terminal.type("exit\n")
     assert terminal.end() == 0

@@ -80,8 +80,13 @@ class Address:
         """Raises OSError."""
         connection = http.client.HTTPConnection("localhost" if self.path else self.host, self.port)
         if self.path:
-            connection.sock = socket.socket(socket.AF_UNIX)
-            connection.sock.connect(self.path)
+            made = socket.socket(socket.AF_UNIX)
+            try:
+                made.connect(self.path)
+            except OSError:
+                made.close()
+                raise
+            connection.sock = made
         else:
             connection.sock = socket.create_connection((self.host, self.port), CONNECT_PATIENCE)
             connection.sock.settimeout(None)
@@ -129,6 +134,9 @@ class Client:
         except OSError as error:
             raise NotReached(error) from None
 
+    def close(self) -> None:
+        self._server("close")()
+
     def require_interface(self) -> None:
         """Make sure that a supervisor with supervisord's interface answers."""
         try:
@@ -146,8 +154,16 @@ class Client:
 
     def status(self) -> dict[str, Any]:
         """What is known of the supervisor and its processes, as rpc.status_json tells it; None for what supervisord does not know. ours: whose it is."""
-        response = self._get("/status")
-        body = response.read()
+        connection = self._connect()
+        try:
+            response = self._get("/status", connection)
+            body = response.read()
+        except OSError as error:
+            raise NotReached(error) from None
+        except http.client.HTTPException as error:
+            raise self._no_supervisor(error) from None
+        finally:
+            connection.close()
         if response.status == 200:
             try:
                 return {"ours": True, **json.loads(body)}
@@ -162,7 +178,7 @@ class Client:
 
     def follow(self, path: str, connections: list[http.client.HTTPConnection] | None = None) -> Iterator[bytes]:
         """A log as it grows, until the server ends it. connections: gets the one in use, whose socket may be shut down to end it."""
-        connection = self.address.connect()
+        connection = self._connect()
         if connections is not None:
             connections.append(connection)
         try:
@@ -181,15 +197,16 @@ class Client:
         finally:
             connection.close()
 
-    def _get(self, path: str, connection: http.client.HTTPConnection | None = None) -> http.client.HTTPResponse:
+    def _connect(self) -> http.client.HTTPConnection:
         try:
-            connection = connection or self.address.connect()
-            connection.request("GET", urllib.parse.quote(path, safe="/:"), headers=self.headers)
-            return connection.getresponse()
-        except http.client.HTTPException as error:
-            raise self._no_supervisor(error) from None
+            return self.address.connect()
         except OSError as error:
             raise NotReached(error) from None
+
+    def _get(self, path: str, connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
+        """Raises OSError and HTTPException."""
+        connection.request("GET", urllib.parse.quote(path, safe="/:"), headers=self.headers)
+        return connection.getresponse()
 
     def _refusal(self, code: int, reason: str) -> ClientError:
         if code == 401:

@@ -184,13 +184,16 @@ def _main(arguments: list[str]) -> int:
     client = Client(settings.serverurl, settings.username, settings.password)
     interactive = "interactive" in options or not words
     session = Session(client, "json" in options, settings.file, interactive=not words)
-    if words:
-        run(session, words)
-        if not interactive:
-            return session.status
-    session.interactive = True
-    Shell(session, COMMANDS, lambda typed: run(session, typed), settings.prompt).talk(settings.history_file)
-    return Exit.SUCCESS
+    try:
+        if words:
+            run(session, words)
+            if not interactive:
+                return session.status
+        session.interactive = True
+        Shell(session, COMMANDS, lambda typed: run(session, typed), settings.prompt).talk(settings.history_file)
+        return Exit.SUCCESS
+    finally:
+        session.client.close()
 
 
 def _parse(arguments: list[str]) -> tuple[dict[str, str], list[str]]:

@@ -273,7 +273,8 @@ def version(session: Session, words: list[str]) -> None:
 def open_url(session: Session, words: list[str]) -> None:
     if len(words) != 1 or not words[0].startswith(("unix://", "http://")):
         raise UsageError("ERROR: url must be http:// or unix://")
-    session.client = Client(words[0], session.client.username, session.client.password)
+    before, session.client = session.client, Client(words[0], session.client.username, session.client.password)
+    before.close()
     session.forget()
     status_before = session.status
     try:

@@ -83,8 +83,7 @@ def who_may(path: str, needed: int) -> str:
         allowed.append(f"the members of the group {group}")
     return (
         f"{blocking} belongs to {user}:{group} and has mode {stat.S_IMODE(status.st_mode):04o}, so {' and '.join(allowed)} may; "
-        f"you are {_user(os.geteuid())}. Run this with sudo"
-        + (", or set chmod= and chown= of [unix_http_server]" if needed == stat.S_IWOTH else "")
+        f"you are {_user(os.geteuid())}. Run this with sudo" + (", or set chmod= and chown= of [unix_http_server]" if needed == stat.S_IWOTH else "")
     )
 
 

@@ -107,7 +107,7 @@ class Screen:
     def _draw(self) -> None:
         width, height = shutil.get_terminal_size((top_table.WIDTH, 24))
         lines = self._lines(width, height)
-        text = _HOME + "\r\n".join(line + _END_OF_LINE for line in lines[:height]) + _BELOW
+        text = _HOME + "\n".join(line + _END_OF_LINE for line in lines[:height]) + _BELOW
         sys.stdout.write(text)
         sys.stdout.flush()
 

@@ -109,7 +109,10 @@ def heading(after: Look, found: list[Row], width: int) -> list[str]:
     name = "fcgivisord" if supervisor["ours"] else "supervisord"
     first = f"{name} {supervisor['version']}, pid {supervisor['pid']}{mood}"
     moment = time.strftime("%H:%M:%S")
-    return [cell(first, width - len(moment) - 1) + " " + moment, cell(f"{len(found)} processes: {numbers}{total}", width).rstrip()]
+    return [
+        cell(first, width - len(moment) - 1) + " " + moment,
+        cell(f"{len(found)} {'process' if len(found) == 1 else 'processes'}: {numbers}{total}", width).rstrip(),
+    ]
 
 
 def table(found: list[Row], width: int = WIDTH, colour: bool = False) -> list[str]:

@@ -90,7 +90,15 @@ class Update:
         supervisor.changed()
 
     def done(self) -> bool:
-        return not self._leaving and not self._replaced and all(process.state not in (states.STARTING, states.STOPPING) for process in self._coming)
+        return not (self._leaving or self._replaced or any(self._is_coming(process) for process in self._coming))
+
+    def _is_coming(self, process: Process) -> bool:
+        """Whether more is to happen to a process by itself; one that starts by itself has its turn after this moment."""
+        if process.state in (states.STARTING, states.STOPPING):
+            return True
+        group = process.group
+        held = self._supervisor.groups.get(group.config.name) is group and group.processes.get(process.config.name) is process
+        return held and process.state == states.STOPPED and not process.last_start and process.config.autostart and not self._supervisor.stopping
 
     def _update_group(self, name: str, steps: list[Step]) -> None:
         supervisor, wanted = self._supervisor, self._settings.groups.get(name)

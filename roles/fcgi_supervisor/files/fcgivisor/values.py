@@ -123,7 +123,8 @@ def autorestart(text: str) -> str:
 def signal_number(text: str) -> int:
     """Of TERM, SIGTERM or 15."""
     word = text.strip().upper()
-    number = int(word) if word.isascii() and word.isdigit() else getattr(signal, word if word.startswith("SIG") else f"SIG{word}", 0)
+    # Not SIG_UNBLOCK and its like, which are numbers too.
+    number = int(word) if word.isascii() and word.isdigit() else getattr(signal.Signals, word if word.startswith("SIG") else f"SIG{word}", 0)
     if number not in _SIGNALS:
         raise ValueError(f"{text!r} is not a signal, such as TERM or 15")
     return int(number)
