@@ -6,6 +6,8 @@
 PACKAGES := podman crun netavark iptables mmdebstrap nginx supervisor golang-go fcgiwrap php8.2-fpm openssl python3-venv shellcheck
 COLLECTION := .cache/collections/ansible_collections/webops/fastcgi
 RUN := .venv-test/bin/python tests/run.py
+# resolv.conf(5): where a network loses packets, a name server is asked again after 1 s, and not given up after two tries of 5 s.
+export RES_OPTIONS ?= timeout:1 attempts:6
 
 .PHONY: help demo demo-clean test lint unit functional molecule fresh bench packages
 
