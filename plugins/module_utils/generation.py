@@ -174,9 +174,7 @@ class GenerationStore:
     def stale_links(self, links: list[dict[str, t.Any]]) -> dict[str, str | None]:
         """Links of other generations that still lie there but are none of the given ones; and what they are to point to, None for nothing."""
         wanted = {link["path"] for link in links}
-        return {
-            path: next(iter(self._in_other_sets(link)), None) for path, link in self.known_links().items() if path not in wanted and self.owns_link(path)
-        }
+        return {path: next(iter(self._in_other_sets(link)), None) for path, link in self.known_links().items() if path not in wanted and self.owns_link(path)}
 
     def link_target(self, link: dict[str, t.Any]) -> str:
         """Where a link is to point to: into the live generation, but a shared one stays where it leads into that of another set."""

@@ -15,9 +15,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_defaults import current_release
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import endpoints
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import App, Location, Options
-from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_defaults import current_release
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_locations import Head, as_directory, claims, heads, host_name, script_name, sites
 
 

@@ -21,11 +21,11 @@ from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_runtimes impo
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_types import Place
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_values import is_log_path
 
-
 # Variables of nginx that are rarely what an app wants to be told.
 _DOUBTFUL = {
-    "uri": "is decoded, and no longer what the client sent: $request_uri is; the script's part alone is $fastcgi_script_name",
-    "document_uri": "is decoded, and no longer what the client sent: $request_uri is; the script's part alone is $fastcgi_script_name",
+    **dict.fromkeys(
+        ("uri", "document_uri"), "is decoded, and no longer what the client sent: $request_uri is; the script's part of it is $fastcgi_script_name"
+    ),
     "request_filename": "is made of the decoded path: $realpath_root$fastcgi_script_name leaves out what follows the script",
     "document_root": "names a link, such as current, and not the release that it leads to: $realpath_root does",
 }
@@ -128,10 +128,9 @@ def _check_location(location: Location, place: Place) -> None:
     if "SCRIPT_FILENAME" in location["params"]:
         place.key("params").key("SCRIPT_FILENAME").error("has a key of its own: script_filename")
 
-
-    for _key, value, value_place in _passed_on(location, place):
-        if _variables(value) & {"http_host"}:
-            value_place.error(f"{place.show(value)}: $http_host is whatever a client writes; $host is what nginx checked, and HTTP_HOST has the port too")
+    for key, value in _passed_on(location).items():
+        if "http_host" in _variables(value):
+            place.key(key).error(f"{place.show(value)}: $http_host is whatever a client writes; $host is what nginx checked, and HTTP_HOST has the port too")
 
 
 def _check_cgi(app: App, location: Location, place: Place) -> None:
@@ -142,12 +141,10 @@ def _check_cgi(app: App, location: Location, place: Place) -> None:
         place.key(open_key).error("lets a request choose the program: give one path as script_filename, or list with -p in command what fcgiwrap may run")
 
 
-def _passed_on(location: Location, place: Place) -> Iterator[tuple[str, str, Place]]:
-    """The values that the app gets as the operator wrote them: (key, value, place)."""
-    if location["script_filename"]:
-        yield "script_filename", location["script_filename"], place.key("script_filename")
-    for name, value in location["params"].items():
-        yield f"params.{name}", value, place.key("params").key(name)
+def _passed_on(location: Location) -> dict[str, str]:
+    """The values that the app is told as the operator wrote them, by key."""
+    script = {"script_filename": location["script_filename"]} if location["script_filename"] else {}
+    return {**script, **{f"params.{name}": value for name, value in location["params"].items()}}
 
 
 def _variables(value: str) -> set[str]:
@@ -205,6 +202,6 @@ def _warnings_of_location(app: App, location: Location) -> Iterator[tuple[str, s
         yield "keepalive", f"a process of runtime {app['runtime']} serves one connection at a time: kept ones starve the others"
     if app["runtime"] == "fcgiwrap" and not location["script_filename"]:
         yield "script_filename", "missing: fcgiwrap does not know which program to run"
-    for key, value, _place in _passed_on(location, Place("", [])):
+    for key, value in _passed_on(location).items():
         for variable in sorted(_variables(value) & _DOUBTFUL.keys()):
             yield key, f"${variable} {_DOUBTFUL[variable]}"

@@ -366,6 +366,9 @@ class TestValidation:
         assert os.listdir(installed.temporary) == []
 
 
+CONFLICT = {"forbid": r'conflicting server name "\S+" on [^\s,]+', "advice": "set fcgi_nginx_server_name"}
+
+
 class TestNginx:
     """nginx's own test follows absolute includes into the live tree; ours does not."""
 
@@ -405,25 +408,22 @@ class TestNginx:
         (config_set.current / "locations/shop.conf").write_text("broken_directive on;\n")
         assert self.install(config_set, tree, "map $host $shop { default 2; }\n")["generation"] == "000002"
 
-
-    CONFLICT = {"forbid": r'conflicting server name "\S+" on [^\s,]+', "advice": "set fcgi_nginx_server_name"}
-
     @staticmethod
     def server(name):
         return f"server {{ listen 127.0.0.1:8099; server_name {name}; }}\n"
 
     def test_a_server_name_of_the_site_is_refused_with_the_way_out(self, config_set, tree):
         (tree / "conf.d/site.conf").write_text(self.server("shop.example.org"))
-        result = self.install(config_set, tree, self.server("shop.example.org"), **self.CONFLICT)
+        result = self.install(config_set, tree, self.server("shop.example.org"), **CONFLICT)
         assert 'conflicting server name "shop.example.org" on 127.0.0.1:8099' in result["msg"]
         assert result["msg"].splitlines()[-2] == "set fcgi_nginx_server_name"
         assert not config_set.current.exists()
 
     def test_a_conflict_that_the_site_has_with_itself_is_none_of_ours(self, config_set, tree):
         (tree / "conf.d/site.conf").write_text(self.server("a.example.org") * 2)
-        result = self.install(config_set, tree, self.server("shop.example.org"), **self.CONFLICT)
+        result = self.install(config_set, tree, self.server("shop.example.org"), **CONFLICT)
         assert not result["failed"], result["msg"]
-        result = self.install(config_set, tree, self.server("a.example.org"), **self.CONFLICT)
+        result = self.install(config_set, tree, self.server("a.example.org"), **CONFLICT)
         assert 'conflicting server name "a.example.org"' in result["msg"]
 
     def test_a_main_file_of_another_name_and_links_beside_its_directory_are_tested_as_staged(self, config_set, tree):

@@ -199,7 +199,8 @@ def test_a_program_with_libfcgi_takes_only_nginx_of_this_host_where_it_listens_o
     """libfcgi lets only these addresses in: CVE-2025-23016."""
     local = program(app(runtime=runtime, socket="tcp://localhost:9000"))["environment"]
     assert local.get("FCGI_WEB_SERVER_ADDRS") == ("127.0.0.1" if runtime in ("libfcgi", "perl", "mapserver", "qgis", "fcgiwrap") else None)
-    for elsewhere in (app(runtime=runtime), app(runtime=runtime, socket="tcp://192.0.2.1:9000", allow_remote=True), listener(runtime=runtime, listen="[::1]:9000")):
+    remote = app(runtime=runtime, socket="tcp://192.0.2.1:9000", allow_remote=True)
+    for elsewhere in (app(runtime=runtime), remote, listener(runtime=runtime, listen="[::1]:9000")):
         assert "FCGI_WEB_SERVER_ADDRS" not in program(elsewhere)["environment"]
 
 

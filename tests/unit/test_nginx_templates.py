@@ -165,14 +165,11 @@ def test_a_server_serves_the_locations_of_all_sets_and_stands_there_once(samples
     directory, _installed = samples
     linked = sorted(path.name for path in (directory / "conf.d").glob("fcgi-server-*.conf"))
     assert linked == sorted({f"fcgi-server-{file.path[8:]}" for file, _configuration in files if file.path.startswith("servers/")})
-    (blog,) = (name for name in linked if "server_name blog.example.org" in (directory / "conf.d" / name).read_text() and "ssl" not in name_text(directory, name))
+    texts = {name: (directory / "conf.d" / name).read_text() for name in linked}
+    (blog,) = (name for name, text in texts.items() if "server_name blog.example.org;" in text and "ssl" not in text)
     sites = {path.parent.name: path.read_text() for path in (directory / "conf.d").glob(f"fcgi-*.d/{blog[len('fcgi-server-') :]}")}
     assert sorted(sites) == ["fcgi-default.d", "fcgi-team.d"]
     assert "location ^~ /stock/" in sites["fcgi-team.d"]
-
-
-def name_text(directory, name):
-    return (directory / "conf.d" / name).read_text()
 
 
 def test_no_parameter_takes_what_a_client_can_forge_or_nginx_has_decoded(locations):
@@ -203,7 +200,7 @@ def test_what_is_in_the_current_release_is_passed_on_by_the_path_of_that_release
         assert (parameters(location)["SCRIPT_FILENAME"], parameters(location)["DOCUMENT_ROOT"]) == ("$realpath_root/gitweb.cgi", "$realpath_root")
 
 
-def test_each_object_takes_directives_of_the_operators_own(files, servers, upstreams, static_locations):
+def test_each_object_takes_directives_of_the_operators_own(servers, upstreams, static_locations):
     assert ["zone", "shop", "64k"] in upstreams["fcgi_default.shop"].statements
     assert [server.head for server in servers if ["error_page", "502", "=", "@later"] in server.statements] == [[]]
     assert {location.head[-1] for location in static_locations if ["autoindex_format", "json"] in location.statements} == {"/reports/static/"}
