@@ -419,9 +419,9 @@ class TestScratch:
     def test_a_relative_link_that_leads_out_of_the_tree_leads_to_the_same_file(self, tmp_path):
         enabled = tmp_path / "etc/nginx/sites-enabled"
         enabled.mkdir(parents=True)
-        (tmp_path / "site.conf").write_text("theirs")
+        (tmp_path / "etc/site.conf").write_text("theirs")
         (tmp_path / "etc/nginx/shop.conf").write_text("include /etc/fcgi/current/shop.conf;")
-        (enabled / "outside.conf").symlink_to("../../../site.conf")
+        (enabled / "outside.conf").symlink_to("../../site.conf")
         (enabled / "inside.conf").symlink_to("../shop.conf")
         scratch = self.build(tmp_path)
         assert pathlib.Path(scratch.tree, "sites-enabled/outside.conf").read_text() == "theirs"
