@@ -72,7 +72,7 @@ def _hash(value: Any) -> str:
 
 def server_file(server: dict[str, Any], options: Options) -> dict[str, Any]:
     """The server block, in which nginx finds the locations of every set: see links."""
-    sites_of_all_sets = posixpath.join(options["nginx_include_dir"], f"fcgi-*.d/{server['key']}.conf")
+    sites_of_all_sets = posixpath.join(options["nginx_include_dir"], f".fcgi-*.d/{server['key']}.conf")
     return {"path": f"servers/{server['key']}.conf", "vars": {"server": server, "sites": sites_of_all_sets}}
 
 
@@ -81,7 +81,8 @@ def links(servers: list[dict[str, Any]], options: Options) -> list[dict[str, Any
     directory, own = options["nginx_include_dir"], f"fcgi-{options['fcgi_set']}"
     return [
         {"path": posixpath.join(directory, f"{own}.conf"), "target": "nginx.conf"},
-        *({"path": posixpath.join(directory, f"{own}.d"), "target": "sites"} for _any in servers[:1]),
+        # Hidden, so that "include sites-enabled/*" takes the directory for no file.
+        *({"path": posixpath.join(directory, f".{own}.d"), "target": "sites"} for _any in servers[:1]),
         *(
             {"path": posixpath.join(directory, f"fcgi-server-{server['key']}.conf"), "target": f"servers/{server['key']}.conf", "shared": True}
             for server in servers

@@ -158,7 +158,7 @@ def test_nothing_of_the_distributions_files_is_included_which_differ_between_ver
         included = [arguments for part in [configuration, *configuration.all("server"), *configuration.all("location")] for arguments in part.get("include")]
         key = re.fullmatch(r"servers/(\w+)\.conf", file.path)
         # A server takes in the locations of all sets, and nothing else.
-        assert [path.rpartition("/conf.d/")[2] for (path,) in included] == ([f"fcgi-*.d/{key[1]}.conf"] if key else []), file.path
+        assert [path.rpartition("/conf.d/")[2] for (path,) in included] == ([f".fcgi-*.d/{key[1]}.conf"] if key else []), file.path
 
 
 def test_a_server_serves_the_locations_of_all_sets_and_stands_there_once(samples, files):
@@ -167,9 +167,9 @@ def test_a_server_serves_the_locations_of_all_sets_and_stands_there_once(samples
     assert linked == sorted({f"fcgi-server-{file.path[8:]}" for file, _configuration in files if file.path.startswith("servers/")})
     texts = {name: (directory / "conf.d" / name).read_text() for name in linked}
     (blog,) = (name for name, text in texts.items() if "server_name blog.example.org;" in text and "ssl" not in text)
-    sites = {path.parent.name: path.read_text() for path in (directory / "conf.d").glob(f"fcgi-*.d/{blog[len('fcgi-server-') :]}")}
-    assert sorted(sites) == ["fcgi-default.d", "fcgi-team.d"]
-    assert "location ^~ /stock/" in sites["fcgi-team.d"]
+    sites = {path.parent.name: path.read_text() for path in (directory / "conf.d").glob(f".fcgi-*.d/{blog[len('fcgi-server-') :]}")}
+    assert sorted(sites) == [".fcgi-default.d", ".fcgi-team.d"]
+    assert "location ^~ /stock/" in sites[".fcgi-team.d"]
 
 
 def test_no_parameter_takes_what_a_client_can_forge_or_nginx_has_decoded(locations):
@@ -190,6 +190,14 @@ def test_a_server_asks_the_map_before_a_location_is_chosen_and_no_parameter_does
         if configuration.all("location") and not file.path.startswith("servers/"):
             assert configuration.one("set") == [f"$fcgi_{file.fcgi_set}_host", f"$host_and_port_of_fcgi_{file.fcgi_set}"], file.path
     assert {parameters(location)["HTTP_HOST"] for location in locations} == {"$fcgi_default_host", "$fcgi_intranet_host", "$fcgi_team_host"}
+
+
+def test_a_site_that_includes_every_file_of_the_directory_is_served_too(samples):
+    directory, _installed = samples
+    certificate(directory / "fcgi")
+    (directory / "every.conf").write_text((directory / "nginx.conf").read_text().replace("conf.d/*.conf", "conf.d/*"))
+    done = subprocess.run(["nginx", "-t", "-p", directory, "-c", directory / "every.conf"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_in_the_current_release_is_passed_on_by_the_path_of_that_release(locations):
