@@ -85,7 +85,7 @@ class _Copier:
         uid, gid = (status.st_uid, status.st_gid) if os.geteuid() == 0 else (-1, -1)
         if stat.S_ISLNK(status.st_mode):
             # A relative one may lead out of the tree, and would lead elsewhere from its copy.
-            os.symlink(self._relocate(os.path.normpath(os.path.join(os.path.dirname(source), os.readlink(source)))), target)
+            self._link(os.path.normpath(os.path.join(os.path.dirname(source), os.readlink(source))), target)
         elif stat.S_ISDIR(status.st_mode):
             os.mkdir(target, 0o700)
             for name in os.listdir(source):
@@ -110,7 +110,15 @@ class _Copier:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(link)
         if target is not None:
-            os.symlink(self._relocate(target), link)
+            self._link(target, link)
+
+    def _link(self, target: str, link: str) -> None:
+        """Make a link to the copy of its target. A file that has none is copied in the link's place: it may include what has a copy."""
+        relocated = self._relocate(target)
+        if relocated == target and os.path.isfile(target):
+            self.copy(os.path.realpath(target), link)
+        else:
+            os.symlink(relocated, link)
 
     def _relocate(self, text: str) -> str:
         return self.known_path.sub(lambda match: self.places[match.group(1)], text)

@@ -506,6 +506,42 @@ class TestShared:
         assert self.serve(second, "shop")["changed"]
         assert self.server(second) == f"{second.current}/servers/shop"
 
+    @pytest.fixture
+    def confd(self, tmp_path):
+        confd = tmp_path / "etc/nginx/conf.d"
+        confd.mkdir(parents=True)
+        main = f"pid {tmp_path}/live.pid;\nerror_log stderr;\nevents {{}}\nhttp {{ access_log off; include {confd}/*.conf; }}\n"
+        (confd.parent / "nginx.conf").write_text(main)
+        return confd
+
+    @staticmethod
+    def locate(config_set, confd, location):
+        """Have a location in the server of all sets; none without it."""
+        links = [
+            {"path": f"{confd}/server.conf", "target": "servers/server.conf", "shared": True},
+            {"path": f"{confd}/.{config_set.root.name}.d", "target": "sites"},
+        ]
+        files = {"servers/server.conf": f"server {{ listen 127.0.0.1:8099; include {confd}/.*.d/site.conf; }}\n", "sites/site.conf": location}
+        validate = {"command": ["nginx", "-t", "-c", "{tree}/nginx.conf"], "tree": str(confd.parent)}
+        validate["substitute"] = [{"pattern": r"^pid\s+[^;]+;", "replacement": "pid {tree}/nginx.pid;"}]
+        return config_set(files if location else {"none": ""}, links=links if location else [], validate=validate)
+
+    def test_what_a_set_adds_to_the_server_that_another_one_holds_is_validated_as_staged(self, first, second, confd):
+        self.locate(first, confd, "location /first { return 200; }")
+        result = self.locate(second, confd, "broken_directive on;")
+        assert f'unknown directive "broken_directive" in {confd}/.second.d/site.conf:1' in result["msg"]
+        result = self.locate(second, confd, "location /first { return 200; }")
+        assert 'duplicate location "/first"' in result["msg"]
+        assert self.locate(second, confd, "location /second { return 200; }")["changed"]
+
+    def test_what_a_set_takes_out_of_a_server_is_not_asked_of_the_live_one(self, first, second, confd):
+        self.locate(first, confd, "location /first { return 200; }")
+        self.locate(second, confd, "location /second { return 200; }")
+        for config_set in (first, second):
+            (config_set.current / "sites" / "site.conf").write_text("broken_directive on;")
+            result = self.locate(config_set, confd, None)
+            assert not result["failed"], result["msg"]
+
     def test_a_foreign_link_in_its_place_is_left_alone(self, first):
         (first.root.parent / "shop.conf").symlink_to("/etc/hostname")
         assert "that is not ours is in the way" in self.serve(first, "shop")["msg"]

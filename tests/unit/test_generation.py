@@ -385,13 +385,13 @@ class TestScratch:
         confd.mkdir(parents=True)
         for name in ("ours.conf", "stale.conf"):
             (confd / name).symlink_to("/etc/fcgi/current/old")
-        (confd / "elsewhere.conf").symlink_to("/etc/hostname")
+        (confd / "elsewhere.conf").symlink_to("/dev/null")
         (confd / "sibling.conf").symlink_to(f"{confd}/ours.conf")
         scratch = self.build(tmp_path, links={f"{confd}/ours.conf": "/etc/fcgi/current/new", f"{confd}/stale.conf": None})
         links = {name: os.readlink(f"{scratch.tree}/conf.d/{name}") for name in os.listdir(f"{scratch.tree}/conf.d")}
         assert links == {
             "ours.conf": f"{scratch.staged}/new",
-            "elsewhere.conf": "/etc/hostname",
+            "elsewhere.conf": "/dev/null",
             "sibling.conf": f"{scratch.tree}/conf.d/ours.conf",
         }
 
@@ -426,6 +426,15 @@ class TestScratch:
         scratch = self.build(tmp_path)
         assert pathlib.Path(scratch.tree, "sites-enabled/outside.conf").read_text() == "theirs"
         assert pathlib.Path(scratch.tree, "sites-enabled/inside.conf").read_text() == f"include {scratch.staged}/shop.conf;"
+
+    def test_a_file_outside_of_the_tree_that_a_link_brings_in_is_copied_with_what_it_includes(self, tmp_path):
+        confd = tmp_path / "etc/nginx/conf.d"
+        confd.mkdir(parents=True)
+        (tmp_path / "site.conf").write_text(f"include /etc/fcgi/current/shop.conf; include {confd}/part;")
+        (confd / "site.conf").symlink_to(tmp_path / "site.conf")
+        scratch = self.build(tmp_path, links={f"{confd}/other.conf": f"{tmp_path}/site.conf"})
+        for name in ("site.conf", "other.conf"):
+            assert pathlib.Path(scratch.tree, "conf.d", name).read_text() == f"include {scratch.staged}/shop.conf; include {scratch.tree}/conf.d/part;"
 
     def test_a_link_outside_of_the_tree_is_made_in_a_copy_of_its_directory(self, tmp_path):
         tree, beside = tmp_path / "etc/nginx", tmp_path / "srv/sites"
