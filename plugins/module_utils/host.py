@@ -96,9 +96,10 @@ def nginx_problems(params, configuration, pid):
             "set fcgi_nginx_include_dir to a directory whose *.conf it includes, or add that include"
         )
     # A running nginx has the addresses of its own files already; one that starts needs them all.
-    others = [] if pid else nginx_conf.listens(configuration)
+    sources = {} if pid else {address: file for file, address in nginx_conf.listens(configuration)}
+    sources.update(dict.fromkeys(params["nginx_listens"], "fcgi_apps"))
     own = descendants(pid)
-    for source, address in dict.fromkeys([*(("fcgi_apps", address) for address in params["nginx_listens"]), *others]):
+    for address, source in sources.items():
         problem = nginx_listen_problem(address, own)
         if problem:
             found.append(f"{source}: listen {address} of nginx {problem}")
