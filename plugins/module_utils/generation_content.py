@@ -52,7 +52,7 @@ class Declaration:
         return self.manifest["directories"]
 
     @property
-    def links(self) -> list[dict[str, str]]:
+    def links(self) -> list[dict[str, t.Any]]:
         return self.manifest["links"]
 
 
@@ -60,7 +60,7 @@ def declare(
     path: str,
     files: list[dict[str, t.Any]],
     directories: list[dict[str, t.Any]],
-    links: list[dict[str, str]],
+    links: list[dict[str, t.Any]],
     metadata: dict[str, t.Any],
     contents: dict[str, bytes],
 ) -> Declaration:
@@ -76,7 +76,7 @@ def declare(
     described = {
         "files": sorted(file_entries, key=_path_of),
         "directories": sorted(directory_entries, key=_path_of),
-        "links": sorted(({"path": link["path"], "target": link["target"]} for link in links), key=_path_of),
+        "links": sorted(map(_link_entry, links), key=_path_of),
         "metadata": metadata,
     }
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
@@ -155,7 +155,12 @@ def _parents(path: str) -> list[str]:
     return ["/".join(parts[: count + 1]) for count in range(len(parts))]
 
 
-def _check_links(path: str, links: list[dict[str, str]], inside: set[str]) -> None:
+def _link_entry(link: dict[str, t.Any]) -> dict[str, t.Any]:
+    """What a manifest holds of a link; one that is not shared, without a word of it."""
+    return {"path": link["path"], "target": link["target"], **({"shared": True} if link.get("shared") else {})}
+
+
+def _check_links(path: str, links: list[dict[str, t.Any]], inside: set[str]) -> None:
     _check_unique("links", [link["path"] for link in links])
     for link in links:
         name = link["path"]

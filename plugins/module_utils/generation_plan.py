@@ -28,8 +28,8 @@ class Plan:
     declaration: content.Declaration
     observed: dict[str, content.State]
     wanted: dict[str, content.State]
-    changed_links: list[dict[str, str]]
-    stale_links: list[str]
+    changed_links: list[dict[str, t.Any]]
+    stale_links: dict[str, str | None]  # what they will point to, by path; None for nothing
     relabel: bool
 
     @property
@@ -38,7 +38,7 @@ class Plan:
         if self._redeclared:
             return []
         paths = [path for path in self.observed.keys() | self.wanted.keys() if self.observed.get(path) != self.wanted.get(path)]
-        return sorted(paths + [link["path"] for link in self.changed_links] + self.stale_links)
+        return sorted(paths + [link["path"] for link in self.changed_links] + [*self.stale_links])
 
     @property
     def changed(self) -> bool:
@@ -67,6 +67,7 @@ class Plan:
 
     def _links_before_and_after(self) -> tuple[str, str]:
         wanted = {link["path"]: self.store.link_target(link) for link in self.declaration.links}
+        wanted.update({path: target for path, target in self.stale_links.items() if target})
         there = {path: os.readlink(path) for path in [*wanted, *self.stale_links] if os.path.islink(path)}
         return generation_diff.links_text(there), generation_diff.links_text(wanted)
 

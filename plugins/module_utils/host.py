@@ -28,6 +28,8 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+from ansible_collections.webops.fastcgi.plugins.module_utils import nginx_conf
+
 # What init systems give to services; an interactive user's PATH would find more than they do.
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UNIX_PATH_LIMIT = 107  # unix(7): 108 bytes with the terminating zero
@@ -60,11 +62,12 @@ def output(command):
 # nginx and supervisord.
 
 
-def nginx_info(conf):
+def nginx_info(params):
+    conf = params["nginx_conf"]
     binary = find("nginx")
     build = output([binary, "-V"]) if binary else ""
     version = re.search(r"nginx version: \S+?/(\S+)", build)
-    configuration = read(conf)
+    configuration = nginx_conf.read(conf)
     user, group = nginx_account(configuration, build)
     pid_file = setting(configuration, "pid", build, "pid-path", "/run/nginx.pid")
     pid = nginx_pid(pid_file) if binary else 0
@@ -78,13 +81,37 @@ def nginx_info(conf):
         "error_log": setting(configuration, "error_log", build, "error-log-path", "/var/log/nginx/error.log"),
         "pid": pid,
         "running": pid > 0,
+        "problems": nginx_problems(params, configuration, pid) if params["nginx_link"] else [],
     }
 
 
-def directive(configuration, name):
-    """Return the arguments of the first directive ``name`` of an nginx configuration, [] where it has none."""
-    found = re.search(r"(?:^|[;{}])\s*" + name + r"\s+([^;{}]+);", re.sub(r"(?m)(?:^|\s)#.*$", "", configuration))
-    return shlex.split(found.group(1)) if found else []
+def nginx_problems(params, configuration, pid):
+    """Return the sentences about what keeps nginx from serving what our link leads to; its master is ``pid``, 0 if it does not run."""
+    conf, link = params["nginx_conf"], params["nginx_link"]
+    included = nginx_conf.http_includes(configuration, conf)
+    found = []
+    if os.path.exists(conf) and not nginx_conf.is_included(link, included):
+        found.append(
+            f"the http block of {conf} includes {', '.join(included) or 'nothing'}, and so not {link}: "
+            "set fcgi_nginx_include_dir to a directory whose *.conf it includes, or add that include"
+        )
+    # A running nginx has the addresses of its own files already; one that starts needs them all.
+    sources = {} if pid else {address: file for file, address in nginx_conf.listens(configuration)}
+    sources.update(dict.fromkeys(params["nginx_listens"], "fcgi_apps"))
+    own = descendants(pid)
+    for address, source in sources.items():
+        problem = nginx_listen_problem(address, own)
+        if problem:
+            found.append(f"{source}: listen {address} of nginx {problem}")
+    return found
+
+
+def nginx_listen_problem(address, own):
+    """Return what keeps an nginx whose processes are ``own`` from listening at an address as its configuration has it, '' if nothing."""
+    if not address.startswith("unix:"):
+        # A port alone is on all addresses, an address alone has the port 80.
+        address = address if re.search(r":\d+$", address) else f":{address}" if address.isdigit() else f"{address}:80"
+    return listen_problem(address, own)
 
 
 def compiled_in(build, option):
@@ -94,7 +121,7 @@ def compiled_in(build, option):
 
 def nginx_account(configuration, build):
     """Return (user, group) of nginx's workers; nginx takes the group of the user's name where only a user is given."""
-    arguments = directive(configuration, "user")
+    arguments = nginx_conf.first(configuration, "user")
     if arguments:
         return arguments[0], arguments[-1]
     if not build:
@@ -108,7 +135,7 @@ def nginx_account(configuration, build):
 
 def setting(configuration, name, build, option, packaged):
     """Return the file that nginx uses: by its configuration, else as compiled in, else (not installed yet, or no file, as C(stderr)) as packaged."""
-    path = (directive(configuration, name) or [compiled_in(build, option)])[0]
+    path = (nginx_conf.first(configuration, name) or [compiled_in(build, option)])[0]
     return path if path.startswith("/") else packaged
 
 
@@ -473,7 +500,7 @@ def host_info(params):
     pid = supervisord_pid(rpc_socket)
     users = users_found(params["users"])
     return {
-        "nginx": nginx_info(params["nginx_conf"]),
+        "nginx": nginx_info(params),
         "supervisord": supervisord_info(params["supervisord_conf"], pid, answers(rpc_socket)),
         "service_manager": "systemd" if os.path.isdir("/run/systemd/system") else "sysvinit",
         "selinux": "enabled" if os.path.exists("/sys/fs/selinux/enforce") else "disabled",

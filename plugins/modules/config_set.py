@@ -132,6 +132,13 @@ options:
         description: A path inside the generation.
         type: str
         required: true
+      shared:
+        description:
+          - Whether other sets may have this link, to their file of the same O(links[].target). They lie beside this one, as C(../../SET/NAME) to a
+            O(path) that ends in C(SET/NAME). The first one to need it makes it, and while it is there it serves all. When that set no longer declares it,
+            the link passes to another one that does.
+        type: bool
+        default: false
   metadata:
     description:
       - Data that is kept with the generation for the modules that apply it. No secrets.
@@ -152,8 +159,8 @@ options:
         required: true
       tree:
         description:
-          - A directory that is copied as well, such as C(/etc/nginx). Its own path and C(PATH/current) are replaced by those of the copies in
-            all files and links, and O(links) that lie in it are made as they will be.
+          - A directory that is copied as well, such as C(/etc/nginx), and with it the directories of O(links) that lie outside of it. Their own paths and
+            C(PATH/current) are replaced by those of the copies in all files and links, and O(links) are made as they will be.
         type: str
       substitute:
         description: What else is replaced in the copies.
@@ -170,8 +177,14 @@ options:
             type: str
             required: true
       forbid:
-        description: A regular expression; output that it matches is a failure although the program's exit status is 0.
+        description:
+          - A regular expression; output that it matches is a failure although the program's exit status is 0.
+          - With O(validate.tree), what the program says of that tree as it is too is no failure.
         type: str
+      advice:
+        description: What can be done about what O(validate.forbid) matches; it ends the error message.
+        type: str
+        default: ""
       timeout:
         description: Seconds after which the program and its children are killed, and validation has failed.
         type: float
@@ -306,13 +319,18 @@ _FILE: dict[str, t.Any] = {
     "mask": {"type": "list", "elements": "str", "default": []},
     "secret": {"type": "bool", "default": False, "no_log": False},
 }
-_LINK = {"path": {"type": "str", "required": True}, "target": {"type": "str", "required": True}}
+_LINK: dict[str, t.Any] = {
+    "path": {"type": "str", "required": True},
+    "target": {"type": "str", "required": True},
+    "shared": {"type": "bool", "default": False},
+}
 _SUBSTITUTE = {"pattern": {"type": "str", "required": True}, "replacement": {"type": "str", "required": True}}
 _VALIDATE: dict[str, t.Any] = {
     "command": {"type": "list", "elements": "str", "required": True},
     "tree": {"type": "str"},
     "substitute": {"type": "list", "elements": "dict", "default": [], "options": _SUBSTITUTE},
     "forbid": {"type": "str"},
+    "advice": {"type": "str", "default": ""},
     "timeout": {"type": "float", "default": 30},
     "environment": {"type": "dict", "default": {}},
 }
@@ -457,10 +475,19 @@ class ConfigSet:
         if missing:
             raise GenerationError(f"validate: {missing}; install it first. {still_live(self.store)}")
         outcome = self._run_validator(options, plan, staged)
-        problem = generation_check.problem(outcome, options["timeout"], options["forbid"])
+        problem = generation_check.problem(outcome, options["timeout"]) or self._forbidden(options, plan, outcome)
         if problem:
             raise ValidationError(f"{options['command'][0]} {problem}\n{still_live(self.store)}", outcome)
         return outcome
+
+    def _forbidden(self, options: dict[str, t.Any], plan: Plan, outcome: dict[str, t.Any]) -> str | None:
+        """What the program warns of that is forbidden, and that it does not say of the live configuration too; None if nothing."""
+        if not options["forbid"]:
+            return None
+        found = generation_check.forbidden(outcome, options["forbid"])
+        if found and options["tree"]:
+            found -= generation_check.forbidden(self._run_validator(options, plan, None), options["forbid"])
+        return "\n".join(["warns of what is forbidden here:", *found, *filter(None, [options["advice"]])]) if found else None
 
     def _missing_for_validation(self, options: dict[str, t.Any]) -> str | None:
         program, tree = options["command"][0], options["tree"]
@@ -470,15 +497,15 @@ class ConfigSet:
             return f"there is no directory {tree} on this host"
         return None
 
-    def _run_validator(self, options: dict[str, t.Any], plan: Plan, staged: str) -> dict[str, t.Any]:
+    def _run_validator(self, options: dict[str, t.Any], plan: Plan, staged: str | None) -> dict[str, t.Any]:
+        """What the program says of the staged generation, without one of the live configuration."""
         declaration = plan.declaration
+        links = {**plan.stale_links, **{link["path"]: self.store.link_target(link) for link in declaration.links}} if staged else {}
         secrets = set().union(*(generation_diff.secrets_of(entry, declaration.contents[entry["path"]]) for entry in declaration.files))
         command = [self.module.get_bin_path(options["command"][0]), *options["command"][1:]]
         directory = tempfile.mkdtemp(dir=self.module.tmpdir)
         try:
-            scratch = generation_check.build_scratch(
-                directory, staged, self.store.current_path, options["tree"], options["substitute"], declaration.links, plan.stale_links
-            )
+            scratch = generation_check.build_scratch(directory, staged, self.store.current_path, options["tree"], options["substitute"], links)
             outcome = generation_check.run([scratch.fill(word) for word in command], options["timeout"], options["environment"], directory)
         finally:
             shutil.rmtree(directory, ignore_errors=True)

@@ -14,9 +14,18 @@ description:
   - Neither nginx nor supervisord needs to be there.
 options:
   nginx_conf:
-    description: The main configuration file of nginx. Its C(user) and C(pid) directives are read.
+    description: The main configuration file of nginx. It is read with all that it includes.
     type: path
     default: /etc/nginx/nginx.conf
+  nginx_link:
+    description: Path at which nginx is going to find the caller's configuration. Without it, nothing is asked of nginx.
+    type: str
+    default: ""
+  nginx_listens:
+    description: Addresses that nginx is going to listen on for the caller, as its C(listen) directive has them.
+    type: list
+    elements: str
+    default: []
   supervisord_conf:
     description:
       - The configuration file of supervisord. The names of its programs and groups are read, and those of the files that it includes.
@@ -159,7 +168,7 @@ nginx:
       type: str
       sample: /run/nginx.pid
     error_log:
-      description: The first error log of its main configuration file, found as the user is.
+      description: The error log of its master, found as the user is.
       type: str
       sample: /var/log/nginx/error.log
     pid:
@@ -168,6 +177,15 @@ nginx:
     running:
       description: Whether the process of its pid file is an nginx.
       type: bool
+    problems:
+      description:
+        - What would keep it from serving what O(nginx_link) leads to, one sentence each. That may be an address of O(nginx_listens) that is in use by
+          another process or, while nginx does not run, one of its own configuration.
+      type: list
+      elements: str
+      sample:
+        - "the http block of /etc/nginx/nginx.conf includes /etc/nginx/sites/*.conf, and so not /etc/nginx/conf.d/fcgi-default.conf:
+          set fcgi_nginx_include_dir to a directory whose *.conf it includes, or add that include"
 supervisord:
   description: The supervisor.
   returned: success
@@ -248,6 +266,8 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "nginx_conf": {"type": "path", "default": "/etc/nginx/nginx.conf"},
+            "nginx_link": {"type": "str", "default": ""},
+            "nginx_listens": {"type": "list", "elements": "str", "default": []},
             "supervisord_conf": {"type": "path", "default": "/etc/supervisor/supervisord.conf"},
             "own": {"type": "path", "default": "/etc/supervisor/conf.d/fcgi-default.conf"},
             "programs": {"type": "list", "elements": "str", "default": []},
