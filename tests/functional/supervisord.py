@@ -102,7 +102,7 @@ class Supervisord:
         given = {"name": program} if isinstance(program, str) else program
         usual = {
             "app": given["name"], "kind": "fcgi", "groups": [], "socket": self.socket(given["name"]), "listen": [], "user": "root",
-            "autostart": True, "startsecs": 0, "reload_signal": None,
+            "autostart": True, "startsecs": 0, "stopwaitsecs": 2, "reload_signal": None,
         }  # fmt: skip
         return {**usual, **given}
 

@@ -66,7 +66,7 @@ ONE_PROCESS = [
     ("present", CHANGED, "running", False, UPDATE, True),
     ("present", CHANGED, "backoff", False, UPDATE, True),
     ("present", CHANGED, "fatal", False, UPDATE_AT_REST, True),
-    ("present", CHANGED, "exited", False, UPDATE_AT_REST, True),
+    ("present", CHANGED, "exited", False, UPDATE, True),
     ("present", CHANGED, "stopped", False, None, False),
     ("started", ADDED, None, False, ADD, True),
     ("started", SAME, "running", False, None, True),
@@ -156,7 +156,7 @@ def test_absent_warns_only_while_the_section_stands():
 
 def test_a_survey_becomes_programs():
     survey = Survey(["new"], ["changed"], ["gone"], [process("changed", "running"), process("gone", "running"), process("same:0", "running")])
-    configurations = [Configuration("new", "new", True, 1), Configuration("changed", "changed", False, 1), Configuration("same", "same:0", True, 1)]
+    configurations = [Configuration("new", "new", True, 1, 10), Configuration("changed", "changed", False, 1, 10), Configuration("same", "same:0", True, 1, 10)]
     programs = programs_of(survey, configurations)
     assert {name: one.section for name, one in programs.items()} == {"new": ADDED, "changed": CHANGED, "gone": REMOVED, "same": SAME}
     assert programs["changed"].automatic == set() and list(programs["same"].processes) == ["same:0"]
