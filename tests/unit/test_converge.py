@@ -56,9 +56,7 @@ class Restless(Backend):
         raise NotImplementedError
 
 
-@pytest.mark.parametrize(
-    ("action", "running", "held"), [("update", frozenset({"shop"}), True), ("remove", frozenset(), False)], ids=["updated", "removed"]
-)
+@pytest.mark.parametrize(("action", "running", "held"), [("update", frozenset({"shop"}), True), ("remove", frozenset(), False)], ids=["updated", "removed"])
 def test_a_program_that_starts_again_before_it_is_removed_is_brought_to_rest_again(action, running, held):
     supervisor = Restless()
     converger = Converger(supervisor, supervisor.survey(), {"shop": 0}, {}, 5, Journal(None))
