@@ -8,6 +8,7 @@ This module util is PRIVATE to the collection. It can have breaking changes at a
     PATH/generations/000007/            complete set of files, and .manifest.json that describes it
     PATH/current -> generations/000007  the live one
     PATH/applied                        the generation last proved to be in use by the software that reads it
+    PATH/restarting                     what fcgi_program has stopped and is going to start again (converge.Journal)
     PATH/.lock                          flock(2) while a module works on PATH
 """
 
@@ -47,6 +48,7 @@ class GenerationStore:
         self.generations_path = os.path.join(path, "generations")
         self.current_path = os.path.join(path, "current")
         self.applied_path = os.path.join(path, "applied")
+        self.restarting_path = os.path.join(path, "restarting")
         self.lock_path = os.path.join(path, ".lock")
 
     def directory(self, generation: str) -> str:
@@ -296,7 +298,7 @@ class GenerationStore:
         """Remove links, generations and PATH itself (unless somebody else keeps something there)."""
         for path, target in self.stale_links([]).items():
             _restore_link(path, target)
-        for path in [self.current_path, self.applied_path]:
+        for path in [self.current_path, self.applied_path, self.restarting_path]:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         removed = os.path.join(self.path, _REMOVED)

@@ -263,6 +263,19 @@ def read_file(path: str) -> bytes | None:
         return stream.read()
 
 
+def parts(content: bytes, pattern: str) -> dict[str, list[str]]:
+    """The lines of a file's parts by name, without blank ones. A part begins with a line that matches the pattern, whose group is its name."""
+    named: dict[str, list[str]] = {}
+    lines: list[str] = []  # of what comes before the first part
+    for line in content.decode("utf-8", "surrogateescape").splitlines():
+        begin = re.search(pattern, line)
+        if begin:
+            lines = named.setdefault(begin.group(1), [])
+        if line.strip():
+            lines.append(line)
+    return named
+
+
 def labels_differ(declaration: Declaration, directory: str, labels: Labels) -> bool:
     return any(
         labels.differ(os.path.join(directory, entry["path"]), entry, kind)

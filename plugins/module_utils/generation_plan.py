@@ -57,6 +57,15 @@ class Plan:
         parts.append(generation_diff.before_after("metadata", *metadata))
         return [part for part in parts if part["before"] != part["after"]]
 
+    def changed_parts(self, patterns: dict[str, str]) -> list[str]:
+        """Names of the parts of files that differ from those of the live generation; patterns: of the lines with which a file's parts begin, by path."""
+        changed: set[str] = set()
+        for path, pattern in patterns.items():
+            live = content.read_file(os.path.join(self.store.directory(self.live), path)) if self.live else None
+            old, new = content.parts(live or b"", pattern), content.parts(self.declaration.contents[path], pattern)
+            changed.update(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+        return sorted(changed)
+
     def _declared(self) -> dict[str, list[dict[str, t.Any]]]:
         """What the live manifest and the new one say of each path."""
         entries: dict[str, list[dict[str, t.Any]]] = {}

@@ -1,7 +1,7 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host has for FastCGI apps, and what would keep them from starting. Reads only.
+"""What a host has for FastCGI apps, and what would keep them from starting. Reads only, but for end().
 
 Note that this module util is PRIVATE to the collection. It can have breaking changes at any time.
 """
@@ -22,10 +22,12 @@ import pwd
 import re
 import shlex
 import shutil
+import signal
 import socket
 import stat
 import subprocess
 import sys
+import time
 from typing import NamedTuple
 
 from ansible_collections.webops.fastcgi.plugins.module_utils import nginx_conf
@@ -34,6 +36,8 @@ from ansible_collections.webops.fastcgi.plugins.module_utils import nginx_conf
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UNIX_PATH_LIMIT = 107  # unix(7): 108 bytes with the terminating zero
 ANSWER_TIMEOUT = 5  # seconds
+KILLED_WITHIN = 5  # seconds
+LOOK_EVERY = 0.1  # seconds
 NAMING_SECTIONS = ("program", "fcgi-program", "eventlistener", "group")
 TCP_LISTEN = "0A"  # the state, in /proc/net/tcp (include/net/tcp_states.h)
 SO_ACCEPTCON = 0x10000  # the flag of a listening socket, in /proc/net/unix (include/uapi/linux/net.h)
@@ -250,21 +254,48 @@ def process_name(pid):
     return read(f"/proc/{pid}/comm").strip()
 
 
+def supervision(pid):
+    """Return what supervisord tells a process of itself in its environment, as {"GROUP_NAME": ...}; empty if nothing is to be seen."""
+    return dict(re.findall(r"(?:^|\0)SUPERVISOR_(\w+)=([^\0]*)", read(f"/proc/{pid}/environ")))
+
+
 def supervised_group(pid):
     """Return the name of supervisord's group that a process belongs to, '' if none is to be seen."""
-    found = re.search(r"(?:^|\0)SUPERVISOR_GROUP_NAME=([^\0]*)", read(f"/proc/{pid}/environ"))
-    return found.group(1) if found else ""
+    return supervision(pid).get("GROUP_NAME", "")
+
+
+def pids():
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def stat_fields(pid):
+    """Return the fields of /proc/PID/stat from the third on, [] if there is no such process."""
+    # "pid (name) state parent ...", and a name may contain anything.
+    return read(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 
 def parents():
     """Return {pid: its parent's pid} of all processes."""
-    found = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        # "pid (name) state parent ...", and a name may contain anything.
-        fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-        if fields:
-            found[int(pid)] = int(fields[1])
-    return found
+    return {pid: int(fields[1]) for pid, fields in ((pid, stat_fields(pid)) for pid in pids()) if fields}
+
+
+def started(pid):
+    """Return when a process was started, in clock ticks since the system's boot; 0 if there is none."""
+    return int((stat_fields(pid) or [0] * 20)[19])
+
+
+def lives(pid, since):
+    """Whether the process that was started at that time is there and does more than wait for its parent to notice its end."""
+    fields = stat_fields(pid)
+    return bool(fields) and fields[0] != "Z" and int(fields[19]) == since
+
+
+def in_this_container(pid):
+    """Whether a process numbers processes as this one does: what runs in a container of this host has names and addresses of its own."""
+    try:
+        return os.path.samefile(f"/proc/{pid}/ns/pid", "/proc/self/ns/pid")
+    except OSError:
+        return False
 
 
 def descendants(ancestor):
@@ -282,7 +313,7 @@ def descendants(ancestor):
 def socket_holders():
     """Return {inode: pids of the processes that have this socket open}."""
     holders: dict[int, list[int]] = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    for pid in pids():
         try:
             descriptors = os.listdir(f"/proc/{pid}/fd")
         except OSError:
@@ -293,7 +324,7 @@ def socket_holders():
             except OSError:
                 continue
             if found:
-                holders.setdefault(int(found.group(1)), []).append(int(pid))
+                holders.setdefault(int(found.group(1)), []).append(pid)
     return holders
 
 
@@ -342,11 +373,47 @@ def supervisord_pid(path):
     return 0
 
 
+def orphans(address, programs):
+    """Return [{pid, program, process}] of those programs' processes that outlived their supervisor, the one of this socket.
+
+    Whatever an older supervisor than the one that listens there has started is an orphan. A process that its program has sent into the background is none.
+    """
+    supervisor = started(supervisord_pid(address))
+    found = []
+    for pid in pids():
+        told = supervision(pid)
+        ours = told.get("GROUP_NAME") in programs and same_socket(told.get("SERVER_URL", ""), address) and in_this_container(pid)
+        if ours and (not supervisor or started(pid) < supervisor):
+            found.append({"pid": pid, "program": told["GROUP_NAME"], "process": told["PROCESS_NAME"]})
+    return found
+
+
+def same_socket(url, path):
+    return url.startswith("unix://") and os.path.realpath(url[len("unix://") :]) == os.path.realpath(path)
+
+
+def end(found, patience):
+    """Have these orphans end, first politely; return those that are still there after that."""
+    born = {orphan["pid"]: started(orphan["pid"]) for orphan in found}
+    left = found
+    for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, KILLED_WITHIN)):
+        for orphan in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(orphan["pid"], number)
+        deadline = time.monotonic() + seconds
+        while (left := [orphan for orphan in left if lives(orphan["pid"], born[orphan["pid"]])]) and time.monotonic() < deadline:
+            time.sleep(LOOK_EVERY)
+    return left
+
+
 # Problems.
 
 
 def listen_problem(address, own, foreign=()):
-    """Return what keeps a supervisor whose processes are ``own`` from listening at an address, '' if nothing; of its groups, ``foreign`` are in the way too."""
+    """Return what keeps a supervisor whose processes are ``own`` from listening at an address, '' if nothing; of its groups, ``foreign`` are in the way too.
+
+    Of several sockets at one path only the last one made is reached: if the supervisor has one there, older ones are in nobody's way.
+    """
     kind, place = split_address(address)
     if kind == "unix":
         if len(os.fsencode(place)) > UNIX_PATH_LIMIT:
@@ -361,8 +428,10 @@ def listen_problem(address, own, foreign=()):
         except socket.gaierror as error:
             return f"cannot be resolved to an address ({error.strerror}): correct the host"
         inodes = [inode for ip, port, inode in tcp_listeners() if port == place[1] and any(covers(ip, one) or covers(one, ip) for one in wanted)]
-    for inode in inodes:
-        holders = socket_holders().get(inode, [])
+    held = [socket_holders().get(inode, []) for inode in inodes]
+    if kind == "unix" and any(own.intersection(holders) for holders in held):
+        held = [holders for holders in held if own.intersection(holders)]
+    for holders in held:
         strangers = [pid for pid in holders if not own.intersection(holders) or supervised_group(pid) in foreign]
         if strangers or not holders:
             stranger = f"{process_name(strangers[0])} (pid {strangers[0]})" if strangers else "a process that is not visible here"
@@ -493,15 +562,26 @@ def problems(params, own):
     return found
 
 
-def host_info(params):
-    kind, rpc_socket = split_address(params["url"])
+def rpc_socket(url):
+    """Return the path of a supervisor's unix socket.
+
+    :raises ValueError: for any other url.
+    """
+    kind, path = split_address(url)
     if kind != "unix":
-        raise ValueError(f"url {params['url']!r} is not unix:///PATH: give supervisord a unix socket")
-    pid = supervisord_pid(rpc_socket)
+        raise ValueError(f"url {url!r} is not unix:///PATH: give supervisord a unix socket")
+    return path
+
+
+def host_info(params):
+    address = rpc_socket(params["url"])
+    pid = supervisord_pid(address)
+    own_sections = {section.name for section in sections(params["own"])}
+    left = orphans(address, own_sections.union(params["programs"]))
     users = users_found(params["users"])
     return {
         "nginx": nginx_info(params),
-        "supervisord": supervisord_info(params["supervisord_conf"], pid, answers(rpc_socket)),
+        "supervisord": supervisord_info(params["supervisord_conf"], pid, answers(address)),
         "service_manager": "systemd" if os.path.isdir("/run/systemd/system") else "sysvinit",
         "selinux": "enabled" if os.path.exists("/sys/fs/selinux/enforce") else "disabled",
         "users": users,
@@ -510,5 +590,7 @@ def host_info(params):
         "directories_missing": [path for path in params["directories"] if not os.path.isdir(path)],
         "python_venv": importlib.util.find_spec("ensurepip") is not None,
         "paths_executable": {path: os.path.isfile(path) and os.access(path, os.X_OK) for path in params["paths_executable"]},
-        "problems": problems(params, descendants(pid)),
+        "orphans": left,
+        # Orphans are this play's to end.
+        "problems": problems(params, descendants(pid).union(orphan["pid"] for orphan in left)),
     }

@@ -76,6 +76,10 @@ options:
         type: list
         elements: str
         default: []
+      parts:
+        description:
+          - A regular expression with a group, for the lines with which the parts of the file begin. The group is the part's name. See RV(changed_parts).
+        type: str
       secret:
         description: Whether the whole content is masked wherever it would be shown.
         type: bool
@@ -260,6 +264,12 @@ pending:
   description: Whether the live generation is not the one that is proved to be in use.
   returned: success
   type: bool
+changed_parts:
+  description: Names of the parts, by O(files[].parts), that differ from those of the live generation, are new, or are gone.
+  returned: success
+  type: list
+  elements: str
+  sample: [shop]
 validation:
   description: What the validating program did; null if it was not run. Secrets are masked.
   returned: when validation ran or is not asked for
@@ -317,6 +327,7 @@ _FILE: dict[str, t.Any] = {
     "template": {"type": "str"},
     "vars": {"type": "dict"},
     "mask": {"type": "list", "elements": "str", "default": []},
+    "parts": {"type": "str"},
     "secret": {"type": "bool", "default": False, "no_log": False},
 }
 _LINK: dict[str, t.Any] = {
@@ -416,6 +427,7 @@ class ConfigSet:
         plan = self._plan(self.store.next_name(), declaration)
         if not plan.changed:
             return self._result(plan, plan.live, None, f"generation {plan.live} is live already")
+        changed_parts = self._changed_parts(plan)
         staged = os.path.join(self.module.tmpdir, "generation") if self.check_mode else self.store.staging_path(plan.target)
         try:
             self._check_link_directories(plan)
@@ -429,7 +441,13 @@ class ConfigSet:
                 self.store.prune(self.params["keep"])
         finally:
             shutil.rmtree(staged, ignore_errors=True)
-        return self._result(plan, plan.target, validation, self._summary(plan), diff)
+        return self._result(plan, plan.target, validation, self._summary(plan), diff, changed_parts)
+
+    def _changed_parts(self, plan: Plan) -> list[str]:
+        try:
+            return plan.changed_parts({item["path"]: item["parts"] for item in self.params["files"] if item["parts"]})
+        except (re.error, IndexError) as error:
+            raise GenerationError(f"files: parts is not a regular expression with a group: {error}") from error
 
     def _check_link_directories(self, plan: Plan) -> None:
         for link in plan.changed_links:
@@ -529,6 +547,7 @@ class ConfigSet:
         validation: dict[str, t.Any] | None,
         message: str,
         diff: t.Sequence[dict[str, str]] = (),
+        changed_parts: t.Sequence[str] = (),
     ) -> dict[str, t.Any]:
         for problem in sorted(self.identity.unknown):
             self.module.warn(problem)
@@ -540,6 +559,7 @@ class ConfigSet:
             "path": self.store.path,
             "applied": applied,
             "pending": generation != applied,
+            "changed_parts": list(changed_parts),
             "validation": validation,
             "diff": list(diff),
             "msg": message,

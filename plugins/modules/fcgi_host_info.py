@@ -80,7 +80,8 @@ options:
         type: bool
         default: false
   listens:
-    description: Addresses that apps are going to listen on. Those in use by supervisord's own programs are free, unless that program is foreign.
+    description:
+      - Addresses that apps are going to listen on. Those in use by supervisord's own programs, or by RV(orphans), are free, unless that program is foreign.
     type: list
     elements: dict
     default: []
@@ -248,6 +249,24 @@ paths_executable:
   returned: success
   type: dict
   sample: {"/opt/supervisor/bin/supervisord": true}
+orphans:
+  description:
+    - Processes of O(programs), and of the programs of O(own), that go on although the supervisor that started them has died. They hold their sockets;
+      M(webops.fastcgi.fcgi_orphans) ends them.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    pid:
+      description: The process ID.
+      type: int
+    program:
+      description: The program.
+      type: str
+    process:
+      description: The process's name.
+      type: str
+  sample: [{"pid": 4711, "program": "shop", "process": "shop_00"}]
 problems:
   description: What would keep apps from starting, one sentence each.
   returned: success

@@ -43,6 +43,7 @@ def program(app: App) -> dict[str, Any]:
             "user": app["user"],
             "autostart": app["autostart"],
             "startsecs": app["startsecs"],
+            "stopwaitsecs": app["stopwaitsecs"],
             "reload_signal": app["reload_signal"],
         },
     }

@@ -20,6 +20,7 @@ import tarfile
 from io import BytesIO
 
 import pytest
+from ansible_collections.webops.fastcgi.plugins.module_utils.converge import Journal
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationStore
 from ansible_collections.webops.fastcgi.plugins.modules import config_set as config_set_module
 from forked import run_forked
@@ -174,6 +175,24 @@ class TestCheckMode:
         assert sorted(str(path) for path in installed.path.rglob("*")) == before
 
 
+class TestChangedParts:
+    PARTS = r"^\[program:(.+)\]$"
+
+    def install(self, config_set, content, **options):
+        return config_set({"a.conf": {"content": content, "parts": self.PARTS}}, **options).get("changed_parts")
+
+    @pytest.mark.parametrize("check", [True, False], ids=["check", "real"])
+    def test_changed_new_and_gone_parts_are_named_and_none_else(self, config_set, check):
+        former = "; header\n[program:shop]\na=1\n\n[program:blog]\na=1\n\n[program:gone]\na=1\n"
+        assert self.install(config_set, former) == ["blog", "gone", "shop"]
+        assert self.install(config_set, former) == []
+        assert self.install(config_set, "; other\n[program:new]\na=1\n[program:blog]\na=1\n[program:shop]\na=2", check=check) == ["gone", "new", "shop"]
+
+    def test_a_pattern_without_a_group_is_refused(self, config_set):
+        result = config_set({"a.conf": {"content": "[x]", "parts": r"^\[x\]$"}})
+        assert result["failed"] and "parts is not a regular expression with a group" in result["msg"] and not config_set.current.exists()
+
+
 class TestDiff:
     def test_one_list_shows_files_modes_links_and_metadata(self, config_set):
         config_set({"a.conf": "1", "gone": "x", "mode": "m"})
@@ -299,6 +318,7 @@ class TestStates:
     def test_absent_removes_everything_that_is_ours(self, config_set):
         config_set({"a.conf": "1"}, links=config_set.link())
         config_set.store.mark_applied("000001")
+        Journal(str(config_set.path)).write(["shop:shop_00"])
         assert config_set(state="absent")["changed"]
         assert sorted(os.listdir(config_set.root)) == ["archive.tar", "tmp"]
         assert not config_set(state="absent")["changed"]

@@ -51,6 +51,7 @@ def test_an_app_of_two_keys_has_a_default_for_everything_else():
         "user": "fcgi-shop",
         "autostart": True,
         "startsecs": 1,
+        "stopwaitsecs": 10,
         "reload_signal": None,
     }
 
