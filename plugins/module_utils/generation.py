@@ -211,8 +211,11 @@ class GenerationStore:
         os.rename(staged, self.directory(name))
         sync(self.generations_path)
 
-    def switch(self, name: str, links: list[dict[str, str]], stale: list[str]) -> None:
-        """Make a generation live, and its links. Whatever fails, everything points where it did before."""
+    def switch(self, name: str, links: list[dict[str, str]], stale: list[str], label: t.Callable[[str, str], None] = lambda made, final: None) -> None:
+        """Make a generation live, and its links. Whatever fails, everything points where it did before.
+
+        label: is called with each new link and the place where it is going to live, before it goes there.
+        """
         moves = {self.current_path: os.path.join("generations", name)}
         moves.update((link["path"], self.link_target(link)) for link in links)
         touched = [*moves, *stale]
@@ -220,6 +223,7 @@ class GenerationStore:
         try:
             for path, target in moves.items():  # all that needs room on a disk, before anything live is touched
                 os.symlink(target, _temporary(path))
+                label(_temporary(path), path)
             for path in moves:
                 os.rename(_temporary(path), path)
             for path in stale:
@@ -228,7 +232,7 @@ class GenerationStore:
                 sync(directory)
         except OSError:
             for path, old_target in before.items():
-                _restore_link(path, old_target)
+                _restore_link(path, old_target, label)
             raise
 
     def rollback_target(self) -> str:
@@ -292,7 +296,7 @@ def _read_link(path: str) -> str | None:
     return os.readlink(path) if os.path.islink(path) else None
 
 
-def _restore_link(path: str, target: str | None) -> None:
+def _restore_link(path: str, target: str | None, label: t.Callable[[str, str], None]) -> None:
     """Bring a link back to its target (None: to its absence)."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(_temporary(path))
@@ -302,6 +306,7 @@ def _restore_link(path: str, target: str | None) -> None:
         os.unlink(path)
     else:
         os.symlink(target, _temporary(path))
+        label(_temporary(path), path)
         os.rename(_temporary(path), path)
 
 
