@@ -19,7 +19,9 @@ demo: .venv/installed $(COLLECTION) ## nginx, the supervisor and a FastCGI progr
 	@echo "Try it: http://127.0.0.1:8080/hello"
 
 demo-clean: .venv/installed $(COLLECTION) ## removes what "make demo" made, except packages
-	.venv/bin/ansible-playbook -i inventories/demo playbooks/remove_fcgi.yml
+	.venv/bin/ansible-playbook -i inventories/demo playbooks/remove_fcgi.yml -e fcgi_hosts=fcgi
+	@rm -rf .venv $(COLLECTION)
+	@rmdir --parents --ignore-fail-on-non-empty $(dir $(COLLECTION))
 
 test: ## everything below; installs what it needs (as root) and says so
 	@echo "make test installs on this machine: the Debian packages $(PACKAGES); tests/requirements.txt into .venv-test."

@@ -37,6 +37,14 @@ class GenerationError(Exception):
     """What an operator has to know and can act upon; the text names the path and the way out."""
 
 
+# Called with a new link, and the place where it is going to live.
+Label = t.Callable[[str, str], None]
+
+
+def _no_label(made: str, final: str) -> None:
+    """Where SELinux is not enabled."""
+
+
 class GenerationStore:
     """The generations below one PATH: what is there, what is live, what is applied.
 
@@ -235,8 +243,11 @@ class GenerationStore:
         os.rename(staged, self.directory(name))
         sync(self.generations_path)
 
-    def switch(self, name: str, links: list[dict[str, t.Any]], stale: dict[str, str | None]) -> None:
-        """Make a generation live, and its links. Whatever fails, everything points where it did before."""
+    def switch(self, name: str, links: list[dict[str, t.Any]], stale: dict[str, str | None], label: Label = _no_label) -> None:
+        """Make a generation live, and its links. Whatever fails, everything points where it did before.
+
+        label: is called with each new link and the place where it is going to live, before it goes there.
+        """
         moves = {self.current_path: os.path.join("generations", name)}
         moves.update((link["path"], self.link_target(link)) for link in links)
         moves.update((path, target) for path, target in stale.items() if target)
@@ -246,6 +257,7 @@ class GenerationStore:
         try:
             for path, target in moves.items():  # all that needs room on a disk, before anything live is touched
                 os.symlink(target, _temporary(path))
+                label(_temporary(path), path)
             for path in moves:
                 os.rename(_temporary(path), path)
             for path in gone:
@@ -254,7 +266,7 @@ class GenerationStore:
                 sync(directory)
         except OSError:
             for path, old_target in before.items():
-                _restore_link(path, old_target)
+                _restore_link(path, old_target, label)
             raise
 
     def rollback_target(self) -> str:
@@ -294,10 +306,10 @@ class GenerationStore:
         """Remove a generation that never went live."""
         shutil.rmtree(self.directory(name), ignore_errors=True)
 
-    def remove(self) -> None:
-        """Remove links, generations and PATH itself (unless somebody else keeps something there)."""
+    def remove(self, label: Label = _no_label) -> None:
+        """Remove links, generations and PATH itself (unless somebody else keeps something there). label: as for switch()."""
         for path, target in self.stale_links([]).items():
-            _restore_link(path, target)
+            _restore_link(path, target, label)
         for path in [self.current_path, self.applied_path, self.restarting_path]:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
@@ -320,7 +332,7 @@ def _read_link(path: str) -> str | None:
     return os.readlink(path) if os.path.islink(path) else None
 
 
-def _restore_link(path: str, target: str | None) -> None:
+def _restore_link(path: str, target: str | None, label: Label) -> None:
     """Bring a link to this target (None: to its absence)."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(_temporary(path))
@@ -330,6 +342,7 @@ def _restore_link(path: str, target: str | None) -> None:
         os.unlink(path)
     else:
         os.symlink(target, _temporary(path))
+        label(_temporary(path), path)
         os.rename(_temporary(path), path)
 
 

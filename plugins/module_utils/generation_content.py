@@ -203,6 +203,9 @@ class Identity:
             return UNKNOWN_ID
 
 
+_LINK = {"mode": "0777"}
+
+
 class Labels:
     """SELinux contexts of a generation's entries, through AnsibleModule. Where SELinux is off, all is well as it is."""
 
@@ -223,6 +226,12 @@ class Labels:
             return False
         pairs = zip(self._wanted(path, entry, kind), self.module.selinux_context(path))
         return any(want is not None and want != have for want, have in pairs)
+
+    def apply_to_link(self, path: str, final_path: str) -> None:
+        self.apply(path, final_path, _LINK, stat.S_IFLNK)
+
+    def link_differs(self, path: str) -> bool:
+        return os.path.islink(path) and self.differ(path, _LINK, stat.S_IFLNK)
 
 
 def expected(declaration: Declaration, identity: Identity) -> dict[str, State]:

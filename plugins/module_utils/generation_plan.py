@@ -45,6 +45,11 @@ class Plan:
         return bool(self._redeclared or self.relabel or self.drift)
 
     @property
+    def links_to_make(self) -> list[dict[str, str]]:
+        """The links that are made anew when the target goes live."""
+        return self.declaration.links if self.relabel else self.changed_links
+
+    @property
     def _redeclared(self) -> bool:
         return self.live_manifest.get("digest") != self.declaration.manifest["digest"]
 
@@ -95,8 +100,13 @@ def make_plan(store: GenerationStore, target: str, declaration: content.Declarat
         wanted=content.expected(declaration, identity),
         changed_links=store.changed_links(declaration.links),
         stale_links=store.stale_links(declaration.links),
-        relabel=live_directory is not None and content.labels_differ(declaration, live_directory, labels),
+        relabel=live_directory is not None and _labels_differ(store, declaration, live_directory, labels),
     )
+
+
+def _labels_differ(store: GenerationStore, declaration: content.Declaration, live_directory: str, labels: content.Labels) -> bool:
+    links = [store.current_path, *(link["path"] for link in declaration.links)]
+    return content.labels_differ(declaration, live_directory, labels) or any(map(labels.link_differs, links))
 
 
 def _live_manifest(store: GenerationStore) -> dict[str, t.Any]:

@@ -31,6 +31,7 @@ import time
 from typing import NamedTuple
 
 from ansible_collections.webops.fastcgi.plugins.module_utils import nginx_conf
+from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationStore
 
 # What init systems give to services; an interactive user's PATH would find more than they do.
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -39,6 +40,7 @@ ANSWER_TIMEOUT = 5  # seconds
 KILLED_WITHIN = 5  # seconds
 LOOK_EVERY = 0.1  # seconds
 NAMING_SECTIONS = ("program", "fcgi-program", "eventlistener", "group")
+ROLES = ("fcgi_app", "fcgi_nginx")  # whose generations lie in a set's directory
 TCP_LISTEN = "0A"  # the state, in /proc/net/tcp (include/net/tcp_states.h)
 SO_ACCEPTCON = 0x10000  # the flag of a listening socket, in /proc/net/unix (include/uapi/linux/net.h)
 
@@ -543,6 +545,24 @@ def users_found(names):
     }
 
 
+# Sets.
+
+
+def other_sets(own):
+    """Return {name: [{"app", "user"}]} of the sets that lie beside the one at the path ``own``, by what their live generations declare.
+
+    :raises GenerationError: if that cannot be read.
+    """
+    parent = os.path.dirname(own)
+    stores = {path: [GenerationStore(os.path.join(path, role)) for role in ROLES] for path in glob.glob(os.path.join(glob.escape(parent), "*")) if path != own}
+    return {os.path.basename(path): apps_of(roles[0]) for path, roles in sorted(stores.items()) if any(store.exists() for store in roles)}
+
+
+def apps_of(store):
+    programs = (store.live_manifest() or {}).get("metadata", {}).get("programs", [])
+    return [{"app": program["app"], "user": program["user"]} for program in programs]
+
+
 def problems(params, own):
     """Return the sentences about names, commands and addresses; ``own`` are the pids of the supervisor and its programs."""
     foreign = foreign_sections(params["supervisord_conf"], params["own"])
@@ -591,6 +611,7 @@ def host_info(params):
         "python_venv": importlib.util.find_spec("ensurepip") is not None,
         "paths_executable": {path: os.path.isfile(path) and os.access(path, os.X_OK) for path in params["paths_executable"]},
         "orphans": left,
+        "other_sets": other_sets(params["set_path"]),
         # Orphans are this play's to end.
         "problems": problems(params, descendants(pid).union(orphan["pid"] for orphan in left)),
     }

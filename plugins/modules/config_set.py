@@ -457,7 +457,7 @@ class ConfigSet:
     def _go_live(self, plan: Plan, staged: str) -> None:
         try:
             self.store.adopt(staged, plan.target)
-            self.store.switch(plan.target, plan.changed_links, plan.stale_links)
+            self.store.switch(plan.target, plan.links_to_make, plan.stale_links, self.labels.apply_to_link)
         except OSError:
             self.store.discard(plan.target)
             raise
@@ -469,7 +469,7 @@ class ConfigSet:
         validation = self._validate(plan, directory)
         diff = self._diff(plan)
         if not self.check_mode:
-            self.store.switch(target, plan.changed_links, plan.stale_links)
+            self.store.switch(target, plan.links_to_make, plan.stale_links, self.labels.apply_to_link)
         return self._result(plan, target, validation, self._summary(plan), diff)
 
     def _remove(self) -> dict[str, t.Any]:
@@ -479,7 +479,7 @@ class ConfigSet:
             plan = self._plan("", content.declare(self.store.path, [], [], [], {}, {}))
             diff = self._diff(plan)
             if not self.check_mode:
-                self.store.remove()
+                self.store.remove(self.labels.apply_to_link)
         return self._result(plan, None, None, f"{self.store.path} is removed", diff)
 
     def _validate(self, plan: Plan, staged: str) -> dict[str, t.Any] | None:

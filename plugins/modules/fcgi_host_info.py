@@ -104,6 +104,10 @@ options:
     type: list
     elements: path
     default: []
+  set_path:
+    description: Directory of the generations of the caller's C(fcgi_set). Those beside it are other sets.
+    type: path
+    default: /etc/fcgi/default
 attributes:
   check_mode:
     description: Can run in check mode and return changed status prediction without modifying the target.
@@ -267,6 +271,11 @@ orphans:
       description: The process's name.
       type: str
   sample: [{"pid": 4711, "program": "shop", "process": "shop_00"}]
+other_sets:
+  description: The other sets on this host, by their names; of each the C(app) and the C(user) of every program that it declares.
+  returned: success
+  type: dict
+  sample: {"map_team": [{"app": "maps", "user": "fcgi-maps"}]}
 problems:
   description: What would keep apps from starting, one sentence each.
   returned: success
@@ -278,6 +287,7 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationError
 from ansible_collections.webops.fastcgi.plugins.module_utils.host import host_info
 
 
@@ -312,12 +322,13 @@ def main():
             },
             "paths_executable": {"type": "list", "elements": "path", "default": []},
             "directories": {"type": "list", "elements": "path", "default": []},
+            "set_path": {"type": "path", "default": "/etc/fcgi/default"},
         },
         supports_check_mode=True,
     )
     try:
         module.exit_json(changed=False, **host_info(module.params))
-    except ValueError as error:
+    except (ValueError, GenerationError) as error:
         module.fail_json(msg=str(error))
 
 

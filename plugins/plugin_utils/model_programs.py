@@ -147,13 +147,14 @@ def groups(apps: list[App]) -> dict[str, list[str]]:
 
 
 def purged(app: App, present: list[App], options: Options) -> dict[str, Any]:
-    """What is removed for good: what the roles make, and nothing else that may lie beside it. A user stays unless it is the app's own."""
-    user_is_its_own = app["user"] == f"fcgi-{app['name']}" and all(app["user"] != other["user"] for other in present)
+    """What is removed for good: what the roles make, and nothing else that may lie beside it. A user or group stays unless it is the app's own."""
+    own = f"fcgi-{app['name']}"
+    user_is_its_own = app["user"] == own and all(app["user"] != other["user"] for other in present)
     directory = posixpath.join(options["srv_dir"], app["name"])
     return {
         "name": app["name"],
         "user": app["user"] if user_is_its_own else "",
-        "group": app["group"] if user_is_its_own else "",
+        "group": own if user_is_its_own and app["group"] == own else "",
         "paths": [posixpath.join(directory, name) for name in ("releases", "current", ".lock", "home")],
         "directory": directory,
         # In the directory of all logs, those of the processes of this app and no other: shop_00.log, its backups, and shop_00.err.log.

@@ -37,10 +37,10 @@ class ConfigSet:
         self.temporary = root / "tmp"  # made, handed to the module and removed by the action plugin
         self.temporary.mkdir()
 
-    def __call__(self, files=None, check=False, diff=False, **options):
+    def __call__(self, files=None, check=False, diff=False, prepare=None, **options):
         """Run the module."""
         internal = {"_ansible_check_mode": check, "_ansible_diff": diff, "_ansible_tmpdir": str(self.temporary)}
-        return run_forked(config_set_module, {**self.arguments(files, **options), **internal})
+        return run_forked(config_set_module, {**self.arguments(files, **options), **internal}, prepare)
 
     def arguments(self, files=None, **options):
         """The module's arguments. files: content by path, or a dict with content and options."""
@@ -149,6 +149,58 @@ class TestInstallation:
         installed.store.mark_applied("000001")
         result = installed({"a.conf": "1"})
         assert (result["applied"], result["pending"]) == ("000001", False)
+
+
+class Selinux:
+    """A host whose policy gives every place a type of its own. A label belongs to the inode, so it survives a rename."""
+
+    def __init__(self, path):
+        self.path = path
+        path.write_text("{}")
+
+    def context(self, path):
+        return json.loads(self.path.read_text()).get(str(os.lstat(path).st_ino), "unlabeled_t")
+
+    def set(self, path, context):
+        self.path.write_text(json.dumps({**json.loads(self.path.read_text()), str(os.lstat(path).st_ino): context}))
+
+    def default(self, path, mode):
+        return f"{stat.S_IFMT(mode):o} of {path}"
+
+    def enable(self):
+        """In the process of the module."""
+        module = config_set_module.AnsibleModule
+        module.selinux_enabled = lambda _module: True
+        module.selinux_default_context = lambda _module, path, mode=0: [self.default(path, mode)]
+        module.selinux_context = lambda _module, path: [self.context(path)]
+        module.set_context_if_different = lambda _module, path, context, changed: self.set(path, context[0])
+
+
+class TestSelinux:
+    @pytest.fixture
+    def selinux(self, tmp_path):
+        return Selinux(tmp_path / "contexts.json")
+
+    @pytest.fixture
+    def links(self, config_set):
+        return [str(config_set.current), str(config_set.root / "site.conf")]
+
+    @pytest.fixture
+    def install(self, config_set, selinux):
+        return lambda text: config_set({"a.conf": text}, links=config_set.link(), prepare=selinux.enable)
+
+    def test_links_have_the_context_of_their_place_from_the_moment_that_they_are_there(self, install, selinux, links):
+        install("1")
+        assert [selinux.context(link) for link in links] == [selinux.default(link, stat.S_IFLNK) for link in links]
+        assert not install("1")["changed"]
+
+    @pytest.mark.parametrize("number", [0, 1], ids=["current", "entry"])
+    def test_a_link_with_another_context_is_made_again(self, install, selinux, links, number):
+        install("1")
+        selinux.set(links[number], "unconfined_t")
+        assert install("1")["changed"]
+        assert [selinux.context(link) for link in links] == [selinux.default(link, stat.S_IFLNK) for link in links]
+        assert not install("1")["changed"]
 
 
 class TestCheckMode:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import grp
+import json
 import os
 import pathlib
 import pwd
@@ -353,7 +354,9 @@ def test_a_running_nginx_is_found_by_its_own_configuration(look, directory):
 
 def test_a_host_without_nginx_and_supervisord_is_described(monkeypatch, directory):
     monkeypatch.setattr(host, "SYSTEM_PATH", str(directory))
-    params = {"nginx_conf": "/no", "supervisord_conf": "/no", "own": "/no", "url": "unix:///no.sock", "nginx_link": "/no", "nginx_listens": ()}
+    params = {
+        "nginx_conf": "/no", "supervisord_conf": "/no", "own": "/no", "url": "unix:///no.sock", "nginx_link": "/no", "nginx_listens": (), "set_path": "/no/set",
+    }  # fmt: skip
     result = host.host_info({**params, **dict.fromkeys(("users", "groups", "programs", "commands", "listens", "paths_executable", "directories"), ())})
     assert result["supervisord"] == {"installed": False, "binary": "", "interpreter": "", "pid": 0, "running": False, "conf_exists": False}
     user = "www-data" if os.path.exists("/etc/debian_version") else "nginx"
@@ -460,3 +463,30 @@ def test_a_running_nginx_may_have_what_it_has(look, directory):
 def test_the_interpreter_of_supervisord_is_read_from_its_script(script, interpreter, tmp_path):
     (tmp_path / "supervisord").write_text(script)
     assert host.interpreter(str(tmp_path / "supervisord")) == interpreter
+
+
+def manifest(path, programs):
+    """A live generation of this role of a set."""
+    generation = path / "generations/000001"
+    generation.mkdir(parents=True)
+    (generation / ".manifest.json").write_text(json.dumps({"metadata": {"programs": programs}}))
+    (path / "current").symlink_to("generations/000001")
+
+
+def test_the_apps_of_other_sets_are_told_and_one_s_own_are_not(look, directory):
+    manifest(directory / "sets/mine/fcgi_app", [{"app": "shop", "user": "fcgi-shop"}])
+    manifest(directory / "sets/theirs/fcgi_app", [{"app": "maps", "user": "gis", "kind": "fcgi"}])
+    manifest(directory / "sets/static/fcgi_nginx", [])
+    (directory / "sets/no-set").mkdir()
+    assert look(set_path=str(directory / "sets/mine"))["other_sets"] == {"static": [], "theirs": [{"app": "maps", "user": "gis"}]}
+
+
+def test_a_host_without_sets_has_no_other_sets(look, directory):
+    assert look(set_path=str(directory / "nowhere/mine"))["other_sets"] == {}
+
+
+def test_a_set_whose_apps_cannot_be_told_is_an_error(run_module, directory):
+    manifest(directory / "sets/theirs/fcgi_app", [])
+    (directory / "sets/theirs/fcgi_app/generations/000001/.manifest.json").unlink()
+    result = run_module("fcgi_host_info", {"set_path": str(directory / "sets/mine")})
+    assert result["failed"] and "000001 has no readable manifest" in result["msg"]

@@ -264,7 +264,7 @@ class FakeSelinux:
         return True
 
     def selinux_default_context(self, path, mode):
-        kind = "dir" if stat.S_ISDIR(mode) else "file"
+        kind = {stat.S_IFDIR: "dir", stat.S_IFREG: "file", stat.S_IFLNK: "link"}[stat.S_IFMT(mode)]
         return ["system_u", "object_r", f"{kind}_for_{path.replace('/', '_')}_t", "s0"]
 
     def selinux_context(self, path):

@@ -165,6 +165,11 @@ def test_a_purged_app_loses_what_was_made_for_it_alone():
     assert (web["name"], web["user"], web["group"]) == ("web", "", "")
 
 
+def test_a_group_that_others_may_have_too_is_never_purged():
+    (purged,) = made({"name": "web", "state": "purged", "group": "deploy"})["purged"]
+    assert (purged["user"], purged["group"]) == ("fcgi-web", "")
+
+
 def test_a_home_elsewhere_is_never_purged():
     (purged,) = made({"name": "web", "state": "purged", "create_home": True, "home": "/srv/www"})["purged"]
     assert "/srv/www" not in purged["paths"] + [purged["directory"]]
