@@ -6,6 +6,8 @@
 PACKAGES := podman crun netavark iptables mmdebstrap nginx supervisor golang-go fcgiwrap php8.2-fpm openssl python3-venv shellcheck
 COLLECTION := .cache/collections/ansible_collections/webops/fastcgi
 RUN := .venv-test/bin/python tests/run.py
+# resolv.conf(5): where a network loses packets, a name server is asked again after 1 s, and not given up after two tries of 5 s.
+export RES_OPTIONS ?= timeout:1 attempts:6
 
 .PHONY: help demo demo-clean test lint unit functional molecule fresh bench packages
 
@@ -17,7 +19,9 @@ demo: .venv/installed $(COLLECTION) ## nginx, the supervisor and a FastCGI progr
 	@echo "Try it: http://127.0.0.1:8080/hello"
 
 demo-clean: .venv/installed $(COLLECTION) ## removes what "make demo" made, except packages
-	.venv/bin/ansible-playbook -i inventories/demo playbooks/remove_fcgi.yml
+	.venv/bin/ansible-playbook -i inventories/demo playbooks/remove_fcgi.yml -e fcgi_hosts=fcgi
+	@rm -rf .venv $(COLLECTION)
+	@rmdir --parents --ignore-fail-on-non-empty $(dir $(COLLECTION))
 
 test: ## everything below; installs what it needs (as root) and says so
 	@echo "make test installs on this machine: the Debian packages $(PACKAGES); tests/requirements.txt into .venv-test."

@@ -80,8 +80,17 @@ def samples() -> list[dict[str, t.Any]]:
     return yaml.safe_load(SAMPLES.read_text())
 
 
-def render(*sets: dict[str, t.Any]) -> list[File]:
-    """All files of both roles for these sets of variables (fcgi_apps, fcgi_set, ...).
+class Link(t.NamedTuple):
+    """A link to a file of a generation: the role and fcgi_set that own it, its own path, and its target in the generation."""
+
+    role: str
+    fcgi_set: str
+    path: str
+    target: str
+
+
+def render(*sets: dict[str, t.Any]) -> tuple[list[File], list[Link]]:
+    """All files and links of both roles for these sets of variables (fcgi_apps, fcgi_set, ...).
 
     In a process of its own: Ansible's loader of collections and the tests' plain imports of this one exclude each other.
     """
@@ -96,7 +105,8 @@ def render(*sets: dict[str, t.Any]) -> list[File]:
         )  # fmt: skip
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
-    return [File(*item) for item in json.loads(done.stdout)]
+    files, links = json.loads(done.stdout)
+    return [File(*item) for item in files], [Link(*item) for item in links]
 
 
 def install(sets: list[dict[str, t.Any]], directory: pathlib.Path, server: str = "") -> list[File]:
@@ -104,26 +114,33 @@ def install(sets: list[dict[str, t.Any]], directory: pathlib.Path, server: str =
 
     server: a server block of the site, to stand beside them. The path of a generation in it begins with fcgi/.
     """
-    files = render(*({"fcgi_config_dir": f"{directory}/fcgi", **variables} for variables in sets))
+    places = {"fcgi_config_dir": f"{directory}/fcgi", "fcgi_nginx_include_dir": f"{directory}/conf.d"}
+    files, links = render(*({**places, **variables} for variables in sets))
     for file in files:
         path = file.under(directory)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(file.text)
-    includes = [f"    include fcgi/{file.fcgi_set}/fcgi_nginx/current/nginx.conf;" for file in files if file.path == "nginx.conf"]
+    (directory / "conf.d").mkdir()
+    for link in links:
+        path = pathlib.Path(link.path)
+        # The link of a server is one for all sets.
+        if not path.is_symlink():
+            path.symlink_to(directory / "fcgi" / link.fcgi_set / link.role / "current" / link.target)
     (directory / "temporary").mkdir()
-    (directory / "nginx.conf").write_text(_NGINX_CONF.format(includes="\n".join([*includes, server])))
+    (directory / "nginx.conf").write_text(_NGINX_CONF.format(includes=f"    include conf.d/*.conf;\n{server}"))
     return files
 
 
 def serve() -> None:
-    """In a process of its own: sets of variables as JSON on stdin, files as JSON on stdout."""
+    """In a process of its own: sets of variables as JSON on stdin, files and links as JSON on stdout."""
     from ansible.plugins.loader import init_plugin_loader  # noqa: PLC0415  only where no test has imported the collection
 
     init_plugin_loader()
-    json.dump([file for variables in json.load(sys.stdin) for role in ROLES for file in _files(role, variables)], sys.stdout)
+    items = [item for variables in json.load(sys.stdin) for role in ROLES for item in _generation(role, variables)]
+    json.dump([[item for item in items if isinstance(item, kind)] for kind in (File, Link)], sys.stdout)
 
 
-def _files(role: str, variables: dict[str, t.Any]) -> t.Iterator[File]:
+def _generation(role: str, variables: dict[str, t.Any]) -> t.Iterator[File | Link]:
     from ansible.parsing.dataloader import DataLoader  # noqa: PLC0415
     from ansible.template import Templar, trust_as_template  # noqa: PLC0415
     from ansible_collections.webops.fastcgi.plugins.action.config_set import Renderer  # noqa: PLC0415
@@ -155,18 +172,22 @@ def _files(role: str, variables: dict[str, t.Any]) -> t.Iterator[File]:
         def _find_needle(kind: str, name: str) -> str:
             return str(CHECKOUT / "roles" / role / kind / name)
 
-    files = Action._templar.template(_files_of_config_set(load(role, "tasks", "configure.yml")))
+    options = _options_of_config_set(load(role, "tasks", "configure.yml"))
+    files = Action._templar.template(options["files"])
     contents = Renderer(Action(), merged).render(files)
     for file, content in zip(files, contents):
         yield File(role, merged["fcgi_set"], file["path"], file["mode"], content.decode())
+    for link in Action._templar.template(options["links"]) if role == "fcgi_nginx" else ():
+        yield Link(role, merged["fcgi_set"], link["path"], link["target"])
 
 
-def _files_of_config_set(tasks: list[dict[str, t.Any]]) -> t.Any:
-    """The files of the task that installs a generation, wherever it stands among these tasks."""
+def _options_of_config_set(tasks: list[dict[str, t.Any]]) -> t.Any:
+    """The options of the task that installs a generation, wherever it stands among these tasks."""
     for task in tasks:
-        files = task.get("webops.fastcgi.config_set", {}).get("files") or _files_of_config_set(task.get("block", []))
-        if files:
-            return files
+        options = task.get("webops.fastcgi.config_set", {})
+        found = options if "files" in options else _options_of_config_set(task.get("block", []))
+        if found:
+            return found
     return None
 
 

@@ -7,7 +7,7 @@
     python bench/deploy/run.py --ours 1 50         ours only, at 1 and 50 applications
 
 Each measurement is a whole `ansible-playbook` on a fresh Debian 12 host with nginx and supervisord installed, in seconds of wall time. Machines
-differ: what counts are the ratios, which the last lines print.
+differ: what counts are the ratios, which the last lines print. The exit status is 1 if one of the goals among them is missed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -24,6 +25,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 IMAGES = CHECKOUT / "molecule" / "images"
 HOST = "fcgi-bench"
+# What an unchanged deployment is to reach: at so many applications at most so many times its seconds at 1, ...
+MOST_OF_ONE = {50: 1.5, 200: 2.5}
+# ... and at so many applications at least so many times faster than the peer's.
+LEAST_OF_PEER = {50: 15.0}
 PEER_SIZES = [1, 10, 50]
 OUR_SIZES = [1, 10, 50, 200]
 
@@ -85,7 +90,23 @@ def ratios(ours: dict, peer: dict) -> None:
         print(f"{size} apps, peer / ours: first {peer[size][0] / ours[size][0]:.1f}, unchanged {peer[size][1] / ours[size][1]:.1f}")
 
 
-def main() -> None:
+def missed_goals(ours: dict, peer: dict) -> int:
+    """Print every goal for which there are figures, and return how many are missed."""
+    goals = [(f"ours, unchanged: {size} apps / 1 app", ours[size][1] / ours[1][1], "<=", most) for size, most in MOST_OF_ONE.items() if {1, size} <= set(ours)]
+    goals += [
+        (f"{size} apps, unchanged: peer / ours", peer[size][1] / ours[size][1], ">=", least)
+        for size, least in LEAST_OF_PEER.items()
+        if size in set(ours) & set(peer)
+    ]
+    missed = 0
+    for name, reached, relation, goal in goals:
+        met = reached <= goal if relation == "<=" else reached >= goal
+        missed += not met
+        print(f"goal: {name} {relation} {goal}: {reached:.2f} {'met' if met else 'MISSED'}")
+    return missed
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ours", type=int, nargs="*", default=OUR_SIZES, metavar="N", help="numbers of applications")
     parser.add_argument("--peer", type=int, nargs="*", default=PEER_SIZES, metavar="N", help="numbers of applications")
@@ -102,7 +123,8 @@ def main() -> None:
         finally:
             run(IMAGES / "host", "remove", HOST)
     ratios(ours, peer)
+    return 1 if missed_goals(ours, peer) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

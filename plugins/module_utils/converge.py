@@ -17,9 +17,9 @@ import os
 import time
 import typing as t
 
-from ansible_collections.webops.fastcgi.plugins.module_utils.backend import Backend, Order, SupervisorFault, Survey
-from ansible_collections.webops.fastcgi.plugins.module_utils.generation import replace_file
-from ansible_collections.webops.fastcgi.plugins.module_utils.plan import AT_REST, UP, Plan, Step
+from ansible_collections.webops.fastcgi.plugins.module_utils.backend import Backend, Order, SupervisorFault, SupervisorStillRunning, Survey
+from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationStore, replace_file
+from ansible_collections.webops.fastcgi.plugins.module_utils.plan import AT_REST, UP, Plan, Step, granted_seconds
 
 Faults = list[t.Optional[SupervisorFault]]
 Script = t.Generator[list[Order], Faults, None]
@@ -40,7 +40,7 @@ class Journal:
     """Which processes were stopped in order to be started again: a run that is killed in between must not leave them "stopped by hand"."""
 
     def __init__(self, directory: str | None) -> None:
-        self._path = os.path.join(directory, "restarting") if directory else None
+        self._path = GenerationStore(directory).restarting_path if directory else None
 
     def read(self) -> frozenset[str]:
         if self._path is None:
@@ -65,15 +65,20 @@ class Journal:
 class Converger:
     """One call's way to its plan. After run(): done, failures, processes and warnings tell what came of it.
 
-    startsecs: by process. done: steps carried out. failures: reason by process (or by program, where it concerns no single one). processes: the last look.
+    startsecs: by process. cycles: seconds that one process may take to stop and to start, by program. timeout: seconds of patience beyond those.
+    done: steps carried out. failures: reason by process (or by program, where it concerns no single one). processes: the last look.
     """
 
-    def __init__(self, backend: Backend, survey: Survey, startsecs: t.Mapping[str, int], timeout: float, journal: Journal) -> None:
+    def __init__(
+        self, backend: Backend, survey: Survey, startsecs: t.Mapping[str, int], cycles: t.Mapping[str, float], timeout: float, journal: Journal
+    ) -> None:
         self._backend = backend
         self._startsecs = startsecs
+        self._cycles = cycles
         self._timeout = timeout
-        self._deadline = time.monotonic() + timeout
+        self._deadline = 0.0
         self._journal = journal
+        self._open: list[Step] = []  # steps that are not carried out yet
         self._pause = _SHORTEST_PAUSE
         self._look_seconds = 0.0
         self._since: dict[str, tuple[t.Any, float]] = {}  # full name: (pid or state, when that was first seen)
@@ -87,17 +92,24 @@ class Converger:
 
     def run(self, plan: Plan) -> None:
         """Raises SupervisorUnreachable and SupervisorBusy; whatever else goes wrong is in failures."""
+        self._timeout += granted_seconds(plan, self._cycles)
+        self._deadline = time.monotonic() + self._timeout
         to_be_restarted = {name for step in plan.steps for name in _stopped_to_start_again(step, plan)} | self._journal.read()
         self._journal.write(to_be_restarted)
-        unfinished = self._carry_out([step for step in plan.steps if step.action == "remove"])
-        unfinished += self._carry_out([step for step in plan.steps if step.action != "remove"])
+        self._open = list(plan.steps)
+        self._carry_out([step for step in plan.steps if step.action == "remove"], plan)
+        self._carry_out([step for step in plan.steps if step.action != "remove"], plan)
+        unfinished, self._open = self._open, []
         self._reach(plan)
         for step in unfinished:
             self.failures.setdefault(step.program, f"not finished after {self._timeout:g} s ({step.action})")
         self._journal.write(name for name in to_be_restarted - plan.resting if self._state(name) in ("stopped", "stopping"))
 
-    def _carry_out(self, steps: t.Sequence[Step]) -> list[Step]:
-        """Drive the scripts of steps to their end; those that did not get there in time."""
+    def _carry_out(self, steps: t.Sequence[Step], plan: Plan) -> None:
+        """Drive the scripts of steps to their end; those that do not get there in time stay open.
+
+        A failure meanwhile ends none of them, since what was stopped has to be started again.
+        """
         scripts = {self._script(step): step for step in steps}
         answers: dict[Script, t.Any] = dict.fromkeys(scripts)
         while answers:
@@ -106,11 +118,11 @@ class Converger:
                 try:
                     wishes[script] = script.send(answer)
                 except StopIteration:
-                    pass
+                    self._open.remove(scripts[script])
             if time.monotonic() > self._deadline:
-                return [scripts[script] for script in wishes]
+                return
             answers = self._exchange(wishes)
-        return []
+            self._judge(plan)
 
     def _exchange(self, wishes: dict[Script, list[Order]]) -> dict[Script, Faults]:
         orders = [order for wished in wishes.values() for order in wished]
@@ -154,20 +166,20 @@ class Converger:
         return getattr(self, f"_{step.action}")(step)
 
     def _add(self, step: Step) -> Script:
-        if (yield from self._add_program(step, [])):
+        faults = yield [Order("add", step.program)]
+        if (yield from self._added(step, faults)):
             yield from self._start(step)
             self._finish(step)
 
     def _update(self, step: Step) -> Script:
-        yield from self._to_rest(step.program)
-        if (yield from self._add_program(step, [Order("remove", step.program)])):
+        faults = yield from self._take_out(step.program, Order("add", step.program))
+        if (yield from self._added(step, faults)):
             yield from self._start(step)
             yield from self._stop_again(step.rests)
             self._finish(step)
 
     def _remove(self, step: Step) -> Script:
-        yield from self._to_rest(step.program)
-        faults = yield [Order("remove", step.program)]
+        faults = yield from self._take_out(step.program)
         if not self._refused(step.program, faults):
             self._finish(step)
 
@@ -187,9 +199,11 @@ class Converger:
             self._finish(step)
 
     def _restart(self, step: Step) -> Script:
-        """One process after the other: the shared socket then never closes."""
+        """One process after the other: the shared socket then never closes. Whatever fails meanwhile, the others go on serving."""
         restarted: list[str] = []
         for name in step.processes:
+            if self.failures:
+                break
             yield from self._until_at_rest([name])
             restarted.append(name)
             faults = yield [Order("start", name)]
@@ -197,9 +211,10 @@ class Converger:
                 break
             while self._verdict(name) == "":
                 yield []
-            if self._verdict(name) is not None:  # the others go on serving
+            if self._verdict(name) is not None:
                 break
-        self._finish(step._replace(processes=tuple(restarted)))
+        if restarted:
+            self._finish(step._replace(processes=tuple(restarted)))
 
     def _reload(self, step: Step) -> Script:
         pids = {name: self.processes[name]["pid"] for name in step.processes}
@@ -216,9 +231,16 @@ class Converger:
 
     # parts of scripts
 
-    def _add_program(self, step: Step, first: list[Order]) -> t.Generator[list[Order], Faults, bool]:
+    def _take_out(self, program: str, *then: Order) -> t.Generator[list[Order], Faults, Faults]:
+        """Bring a program to rest and remove it; the faults of that and of the orders after it."""
+        while True:
+            yield from self._to_rest(program)
+            faults = yield [Order("remove", program), *then]
+            if not isinstance(faults[0], SupervisorStillRunning):
+                return faults
+
+    def _added(self, step: Step, faults: Faults) -> t.Generator[list[Order], Faults, bool]:
         """Whether the program was added. Its address may still be taken: by a program about to swap it for another, by children of what just ended."""
-        faults = yield [*first, Order("add", step.program)]
         patience = time.monotonic() + _ADDRESS_PATIENCE
         while faults[-1] is not None and (self._freeing or time.monotonic() < patience):
             if self._freeing:
@@ -258,17 +280,22 @@ class Converger:
         while True:
             started_again = [name for name in plan.resting if self._state(name) in UP]
             self._give([Order("stop", name) for name in started_again])
-            verdicts = {name: self._verdict(name) for name in plan.running}
-            verdicts.update((name, self._rest_verdict(name)) for name in plan.resting)
-            failed = {name: reason for name, reason in verdicts.items() if reason}
-            waiting = [name for name, reason in verdicts.items() if reason == ""]
-            if not failed and time.monotonic() > self._deadline:
-                failed = {name: f"still {self._state(name) or 'absent'} after {self._timeout:g} s" for name in waiting}
-            for name, reason in failed.items():
-                self.failures.setdefault(name, reason)
+            waiting = [*self._judge(plan), *(name for name in plan.resting if self._rest_verdict(name) == "")]
+            if not self.failures and time.monotonic() > self._deadline:
+                self.failures.update({name: f"still {self._state(name) or 'absent'} after {self._timeout:g} s" for name in waiting})
             if self.failures or not waiting:
                 return
             self._look_again(at_once=bool(started_again))
+
+    def _judge(self, plan: Plan) -> list[str]:
+        """Note what failed to run. The processes on which there is no verdict yet; those of open steps are not judged."""
+        busy = {step.program for step in self._open}
+        verdicts = {name: self._verdict(name) for name in plan.running if name in self.processes and self.processes[name]["program"] not in busy}
+        for name, reason in verdicts.items():
+            if reason:
+                self.failures.setdefault(name, reason)
+        absent = [name for name in plan.running if name not in self.processes]
+        return absent + [name for name, reason in verdicts.items() if reason == ""]
 
     def _verdict(self, name: str) -> str | None:
         """Whether a process runs: None if it does, empty if that cannot be said yet, else why it does not."""

@@ -8,6 +8,7 @@ This module util is PRIVATE to the collection. It can have breaking changes at a
     PATH/generations/000007/            complete set of files, and .manifest.json that describes it
     PATH/current -> generations/000007  the live one
     PATH/applied                        the generation last proved to be in use by the software that reads it
+    PATH/restarting                     what fcgi_program has stopped and is going to start again (converge.Journal)
     PATH/.lock                          flock(2) while a module works on PATH
 """
 
@@ -15,6 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import fnmatch
+import glob
 import json
 import os
 import re
@@ -34,6 +37,14 @@ class GenerationError(Exception):
     """What an operator has to know and can act upon; the text names the path and the way out."""
 
 
+# Called with a new link, and the place where it is going to live.
+Label = t.Callable[[str, str], None]
+
+
+def _no_label(made: str, final: str) -> None:
+    """Where SELinux is not enabled."""
+
+
 class GenerationStore:
     """The generations below one PATH: what is there, what is live, what is applied.
 
@@ -45,6 +56,7 @@ class GenerationStore:
         self.generations_path = os.path.join(path, "generations")
         self.current_path = os.path.join(path, "current")
         self.applied_path = os.path.join(path, "applied")
+        self.restarting_path = os.path.join(path, "restarting")
         self.lock_path = os.path.join(path, ".lock")
 
     def directory(self, generation: str) -> str:
@@ -157,32 +169,52 @@ class GenerationStore:
         """Make PATH."""
         os.makedirs(self.generations_path, mode=0o755, exist_ok=True)
 
-    def known_links(self) -> list[str]:
-        """Paths of the links that any generation which is still there has declared."""
-        paths: set[str] = set()
+    def known_links(self) -> dict[str, dict[str, t.Any]]:
+        """The links that any generation which is still there has declared, by path."""
+        links: dict[str, dict[str, t.Any]] = {}
         for name in self.generations():
             with contextlib.suppress(GenerationError):  # an unreadable one is reported where it matters
-                paths.update(link["path"] for link in self.manifest(name)["links"])
-        return sorted(paths)
+                links.update((link["path"], link) for link in self.manifest(name)["links"])
+        return dict(sorted(links.items()))
 
     def owns_link(self, path: str) -> bool:
         """Whether path is a symbolic link into PATH, made by this or an earlier run."""
         return os.path.islink(path) and os.readlink(path).startswith(self.path + os.sep)
 
-    def stale_links(self, links: list[dict[str, str]]) -> list[str]:
-        """Links of other generations that still lie there but are none of the given ones."""
+    def stale_links(self, links: list[dict[str, t.Any]]) -> dict[str, str | None]:
+        """Links of other generations that still lie there but are none of the given ones; and what they are to point to, None for nothing."""
         wanted = {link["path"] for link in links}
-        return [path for path in self.known_links() if path not in wanted and self.owns_link(path)]
+        return {path: next(iter(self._in_other_sets(link)), None) for path, link in self.known_links().items() if path not in wanted and self.owns_link(path)}
 
-    def link_target(self, link: dict[str, str]) -> str:
-        return os.path.join(self.current_path, link["target"])
+    def link_target(self, link: dict[str, t.Any]) -> str:
+        """Where a link is to point to: into the live generation, but a shared one stays where it leads into that of another set."""
+        there = _read_link(link["path"])
+        return there if there is not None and there in self._in_other_sets(link) else os.path.join(self.current_path, link["target"])
 
-    def changed_links(self, links: list[dict[str, str]]) -> list[dict[str, str]]:
+    def _in_other_sets(self, link: dict[str, t.Any]) -> list[str]:
+        """What a shared link may point to outside of PATH: its target in the live generations of the sets beside this one."""
+        if not link.get("shared"):
+            return []
+        own = os.path.join(self.current_path, link["target"])
+        return sorted(path for path in glob.glob(self._in_any_set(link)) if path != own)
+
+    def _in_any_set(self, link: dict[str, t.Any]) -> str:
+        """A pattern of the paths that the link may have as its target."""
+        sets, name = os.path.dirname(os.path.dirname(self.path)), os.path.basename(self.path)
+        return os.path.join(glob.escape(sets), "*", glob.escape(os.path.join(name, "current", link["target"])))
+
+    def _may_replace(self, link: dict[str, t.Any]) -> bool:
+        """Whether what lies in the link's place is our link or, if it is shared, that of another set which is gone."""
+        there = _read_link(link["path"])
+        shared = link.get("shared") and there is not None and fnmatch.fnmatchcase(there, self._in_any_set(link))
+        return self.owns_link(link["path"]) or bool(shared)
+
+    def changed_links(self, links: list[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
         """Which of the links do not lie there as declared. Raises GenerationError where something foreign lies."""
         changed = []
         for link in links:
             path = link["path"]
-            if os.path.lexists(path) and not self.owns_link(path):
+            if os.path.lexists(path) and not self._may_replace(link):
                 kind = f"a symbolic link to {os.readlink(path)}" if os.path.islink(path) else "a file or directory"
                 raise GenerationError(f"{path}: the link of {self.path} belongs here, but {kind} that is not ours is in the way; move it away")
             if _read_link(path) != self.link_target(link):
@@ -211,24 +243,30 @@ class GenerationStore:
         os.rename(staged, self.directory(name))
         sync(self.generations_path)
 
-    def switch(self, name: str, links: list[dict[str, str]], stale: list[str]) -> None:
-        """Make a generation live, and its links. Whatever fails, everything points where it did before."""
+    def switch(self, name: str, links: list[dict[str, t.Any]], stale: dict[str, str | None], label: Label = _no_label) -> None:
+        """Make a generation live, and its links. Whatever fails, everything points where it did before.
+
+        label: is called with each new link and the place where it is going to live, before it goes there.
+        """
         moves = {self.current_path: os.path.join("generations", name)}
         moves.update((link["path"], self.link_target(link)) for link in links)
-        touched = [*moves, *stale]
+        moves.update((path, target) for path, target in stale.items() if target)
+        gone = [path for path, target in stale.items() if not target]
+        touched = [*moves, *gone]
         before = {path: _read_link(path) for path in touched}
         try:
             for path, target in moves.items():  # all that needs room on a disk, before anything live is touched
                 os.symlink(target, _temporary(path))
+                label(_temporary(path), path)
             for path in moves:
                 os.rename(_temporary(path), path)
-            for path in stale:
+            for path in gone:
                 os.unlink(path)
             for directory in sorted({os.path.dirname(path) for path in touched}):
                 sync(directory)
         except OSError:
             for path, old_target in before.items():
-                _restore_link(path, old_target)
+                _restore_link(path, old_target, label)
             raise
 
     def rollback_target(self) -> str:
@@ -268,9 +306,11 @@ class GenerationStore:
         """Remove a generation that never went live."""
         shutil.rmtree(self.directory(name), ignore_errors=True)
 
-    def remove(self) -> None:
-        """Remove links, generations and PATH itself (unless somebody else keeps something there)."""
-        for path in [*self.stale_links([]), self.current_path, self.applied_path]:
+    def remove(self, label: Label = _no_label) -> None:
+        """Remove links, generations and PATH itself (unless somebody else keeps something there). label: as for switch()."""
+        for path, target in self.stale_links([]).items():
+            _restore_link(path, target, label)
+        for path in [self.current_path, self.applied_path, self.restarting_path]:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         removed = os.path.join(self.path, _REMOVED)
@@ -292,8 +332,8 @@ def _read_link(path: str) -> str | None:
     return os.readlink(path) if os.path.islink(path) else None
 
 
-def _restore_link(path: str, target: str | None) -> None:
-    """Bring a link back to its target (None: to its absence)."""
+def _restore_link(path: str, target: str | None, label: Label) -> None:
+    """Bring a link to this target (None: to its absence)."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(_temporary(path))
     if _read_link(path) == target:
@@ -302,6 +342,7 @@ def _restore_link(path: str, target: str | None) -> None:
         os.unlink(path)
     else:
         os.symlink(target, _temporary(path))
+        label(_temporary(path), path)
         os.rename(_temporary(path), path)
 
 

@@ -11,6 +11,7 @@ paths in both are rewritten to the copies: "nginx -t -c staged" would follow the
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import os
@@ -31,50 +32,48 @@ class Scratch:
 
     staged: str
     tree: str
-    current: str  # PATH/current
-    original_tree: str | None
+    originals: dict[str, str]  # by the path of the copy
 
     def fill(self, text: str) -> str:
         return text.replace("{staged}", self.staged).replace("{tree}", self.tree)
 
     def translate(self, text: str) -> str:
         """A message about the copies as one about what they are copies of."""
-        text = text.replace(self.staged, self.current)
-        return text.replace(self.tree, self.original_tree) if self.original_tree else text
+        for copy, original in self.originals.items():
+            text = text.replace(copy, original)
+        return text
 
 
 def build_scratch(
-    directory: str,
-    staged: str,
-    current: str,
-    tree: str | None,
-    substitute: list[dict[str, str]],
-    links: list[dict[str, str]],
-    stale_links: list[str],
+    directory: str, staged: str | None, current: str, tree: str | None, substitute: list[dict[str, str]], links: dict[str, str | None]
 ) -> Scratch:
-    """Copy the staged generation, and the tree with our links in it as they will be, into an empty directory."""
-    scratch = Scratch(os.path.join(directory, "staged"), os.path.join(directory, "tree"), current, tree)
-    places = {current: scratch.staged}
+    """Copy the staged generation, and the tree with our links in it as they will be, into an empty directory.
+
+    links: their targets, by path; None where one will be gone. The directories of those that lie outside of the tree are copied as well. Without
+    a staged generation the tree is copied as it is.
+    """
+    copies = {current: os.path.join(directory, "staged")} if staged else {}
     if tree:
-        places.update({tree: scratch.tree, os.path.realpath(tree): scratch.tree})
-    copier = _Copier(scratch, places, substitute)
-    copier.copy(staged, scratch.staged)
-    if tree:
-        copier.copy(os.path.realpath(tree), scratch.tree)
-        targets: dict[str, str | None] = dict.fromkeys(stale_links)
-        targets.update((link["path"], os.path.join(scratch.staged, link["target"])) for link in links)
-        for path, target in targets.items():
-            if path.startswith(tree + os.sep):
-                copier.place_link(os.path.relpath(path, tree), target)
+        places = [tree, *sorted({os.path.dirname(path) for path in links if not path.startswith(tree + os.sep)})]
+        copies.update({place: os.path.join(directory, f"beside{number}" if number else "tree") for number, place in enumerate(places)})
+    scratch = Scratch(os.path.join(directory, "staged"), os.path.join(directory, "tree"), {copy: original for original, copy in copies.items()})
+    copier = _Copier({**copies, **{os.path.realpath(original): copy for original, copy in copies.items() if original != current}}, scratch, substitute)
+    for original, copy in copies.items():
+        source = staged if original == current else os.path.realpath(original)
+        if source and os.path.isdir(source):
+            copier.copy(source, copy)
+    for path, target in links.items() if tree else ():
+        root = next(place for place in copies if place != current and path.startswith(place + os.sep))
+        copier.place_link(copies[root], os.path.relpath(path, root), target)
     return scratch
 
 
 class _Copier:
-    """Copies in which paths and what else is asked for are replaced."""
+    """Copies in which paths and what else is asked for are replaced. places: path of the copy, by path."""
 
-    def __init__(self, scratch: Scratch, places: dict[str, str], substitute: list[dict[str, str]]) -> None:
-        self.scratch = scratch
+    def __init__(self, places: dict[str, str], scratch: Scratch, substitute: list[dict[str, str]]) -> None:
         self.places = places
+        self.scratch = scratch
         self.substitute = substitute
         alternatives = "|".join(re.escape(path) for path in sorted(places, key=len, reverse=True))
         self.known_path = re.compile(rf"(?<![\w./-])({alternatives})(?![\w.-])")  # whole ones only
@@ -85,7 +84,8 @@ class _Copier:
         mode = stat.S_IMODE(status.st_mode)
         uid, gid = (status.st_uid, status.st_gid) if os.geteuid() == 0 else (-1, -1)
         if stat.S_ISLNK(status.st_mode):
-            os.symlink(self._relocate(os.readlink(source)), target)
+            # A relative one may lead out of the tree, and would lead elsewhere from its copy.
+            self._link(os.path.normpath(os.path.join(os.path.dirname(source), os.readlink(source))), target)
         elif stat.S_ISDIR(status.st_mode):
             os.mkdir(target, 0o700)
             for name in os.listdir(source):
@@ -96,9 +96,9 @@ class _Copier:
             with open(source, "rb") as stream:
                 write_new_file(target, self._rewrite(stream.read()), mode, uid, gid)
 
-    def place_link(self, path: str, target: str | None) -> None:
-        """Make (without a target: remove) a link in the copy of the tree."""
-        parent = self.scratch.tree
+    def place_link(self, root: str, path: str, target: str | None) -> None:
+        """Make (without a target: remove) a link in the copy of a tree, which begins at root."""
+        parent = root
         for part in os.path.dirname(path).split(os.sep):
             parent = os.path.join(parent, part)
             if os.path.islink(parent):  # it may lead out of the copy, where nothing is ours to change
@@ -106,11 +106,19 @@ class _Copier:
                 os.unlink(parent)
                 self.copy(source, parent)
         os.makedirs(parent, exist_ok=True)
-        link = os.path.join(self.scratch.tree, path)
+        link = os.path.join(root, path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(link)
         if target is not None:
-            os.symlink(target, link)
+            self._link(target, link)
+
+    def _link(self, target: str, link: str) -> None:
+        """Make a link to the copy of its target. A file that has none is copied in the link's place: it may include what has a copy."""
+        relocated = self._relocate(target)
+        if relocated == target and os.path.isfile(target):
+            self.copy(os.path.realpath(target), link)
+        else:
+            os.symlink(relocated, link)
 
     def _relocate(self, text: str) -> str:
         return self.known_path.sub(lambda match: self.places[match.group(1)], text)
@@ -159,13 +167,16 @@ def _written(stream: t.IO[bytes]) -> str:
     return stream.read().decode("utf-8", "replace")
 
 
-def problem(outcome: dict[str, t.Any], timeout: float, forbid: str | None) -> str | None:
+def problem(outcome: dict[str, t.Any], timeout: float) -> str | None:
     """What is wrong with the configuration by a validator's outcome, None if nothing is."""
     output = (outcome["stderr"].strip() or outcome["stdout"].strip()) or "it said nothing"
     if outcome["rc"] is None:
         return f"did not answer within {timeout:g} s and was killed; until then: {output}"
     if outcome["rc"] != 0:
         return f"refuses the configuration (rc {outcome['rc']}): {output}"
-    if forbid and re.search(forbid, outcome["stdout"] + outcome["stderr"], re.MULTILINE):
-        return f"warns of what is forbidden here ({forbid}): {output}"
     return None
+
+
+def forbidden(outcome: dict[str, t.Any], pattern: str) -> collections.Counter[str]:
+    """What of a validator's output the pattern matches, and how often each."""
+    return collections.Counter(match.group() for match in re.finditer(pattern, outcome["stdout"] + outcome["stderr"], re.MULTILINE))

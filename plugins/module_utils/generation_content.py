@@ -52,7 +52,7 @@ class Declaration:
         return self.manifest["directories"]
 
     @property
-    def links(self) -> list[dict[str, str]]:
+    def links(self) -> list[dict[str, t.Any]]:
         return self.manifest["links"]
 
 
@@ -60,7 +60,7 @@ def declare(
     path: str,
     files: list[dict[str, t.Any]],
     directories: list[dict[str, t.Any]],
-    links: list[dict[str, str]],
+    links: list[dict[str, t.Any]],
     metadata: dict[str, t.Any],
     contents: dict[str, bytes],
 ) -> Declaration:
@@ -76,7 +76,7 @@ def declare(
     described = {
         "files": sorted(file_entries, key=_path_of),
         "directories": sorted(directory_entries, key=_path_of),
-        "links": sorted(({"path": link["path"], "target": link["target"]} for link in links), key=_path_of),
+        "links": sorted(map(_link_entry, links), key=_path_of),
         "metadata": metadata,
     }
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
@@ -155,7 +155,12 @@ def _parents(path: str) -> list[str]:
     return ["/".join(parts[: count + 1]) for count in range(len(parts))]
 
 
-def _check_links(path: str, links: list[dict[str, str]], inside: set[str]) -> None:
+def _link_entry(link: dict[str, t.Any]) -> dict[str, t.Any]:
+    """What a manifest holds of a link; one that is not shared, without a word of it."""
+    return {"path": link["path"], "target": link["target"], **({"shared": True} if link.get("shared") else {})}
+
+
+def _check_links(path: str, links: list[dict[str, t.Any]], inside: set[str]) -> None:
     _check_unique("links", [link["path"] for link in links])
     for link in links:
         name = link["path"]
@@ -198,6 +203,9 @@ class Identity:
             return UNKNOWN_ID
 
 
+_LINK = {"mode": "0777"}
+
+
 class Labels:
     """SELinux contexts of a generation's entries, through AnsibleModule. Where SELinux is off, all is well as it is."""
 
@@ -218,6 +226,12 @@ class Labels:
             return False
         pairs = zip(self._wanted(path, entry, kind), self.module.selinux_context(path))
         return any(want is not None and want != have for want, have in pairs)
+
+    def apply_to_link(self, path: str, final_path: str) -> None:
+        self.apply(path, final_path, _LINK, stat.S_IFLNK)
+
+    def link_differs(self, path: str) -> bool:
+        return os.path.islink(path) and self.differ(path, _LINK, stat.S_IFLNK)
 
 
 def expected(declaration: Declaration, identity: Identity) -> dict[str, State]:
@@ -256,6 +270,19 @@ def read_file(path: str) -> bytes | None:
         return None
     with open(path, "rb") as stream:
         return stream.read()
+
+
+def parts(content: bytes, pattern: str) -> dict[str, list[str]]:
+    """The lines of a file's parts by name, without blank ones. A part begins with a line that matches the pattern, whose group is its name."""
+    named: dict[str, list[str]] = {}
+    lines: list[str] = []  # of what comes before the first part
+    for line in content.decode("utf-8", "surrogateescape").splitlines():
+        begin = re.search(pattern, line)
+        if begin:
+            lines = named.setdefault(begin.group(1), [])
+        if line.strip():
+            lines.append(line)
+    return named
 
 
 def labels_differ(declaration: Declaration, directory: str, labels: Labels) -> bool:

@@ -28,8 +28,8 @@ class Plan:
     declaration: content.Declaration
     observed: dict[str, content.State]
     wanted: dict[str, content.State]
-    changed_links: list[dict[str, str]]
-    stale_links: list[str]
+    changed_links: list[dict[str, t.Any]]
+    stale_links: dict[str, str | None]  # what they will point to, by path; None for nothing
     relabel: bool
 
     @property
@@ -38,11 +38,16 @@ class Plan:
         if self._redeclared:
             return []
         paths = [path for path in self.observed.keys() | self.wanted.keys() if self.observed.get(path) != self.wanted.get(path)]
-        return sorted(paths + [link["path"] for link in self.changed_links] + self.stale_links)
+        return sorted(paths + [link["path"] for link in self.changed_links] + [*self.stale_links])
 
     @property
     def changed(self) -> bool:
         return bool(self._redeclared or self.relabel or self.drift)
+
+    @property
+    def links_to_make(self) -> list[dict[str, str]]:
+        """The links that are made anew when the target goes live."""
+        return self.declaration.links if self.relabel else self.changed_links
 
     @property
     def _redeclared(self) -> bool:
@@ -57,6 +62,15 @@ class Plan:
         parts.append(generation_diff.before_after("metadata", *metadata))
         return [part for part in parts if part["before"] != part["after"]]
 
+    def changed_parts(self, patterns: dict[str, str]) -> list[str]:
+        """Names of the parts of files that differ from those of the live generation; patterns: of the lines with which a file's parts begin, by path."""
+        changed: set[str] = set()
+        for path, pattern in patterns.items():
+            live = content.read_file(os.path.join(self.store.directory(self.live), path)) if self.live else None
+            old, new = content.parts(live or b"", pattern), content.parts(self.declaration.contents[path], pattern)
+            changed.update(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+        return sorted(changed)
+
     def _declared(self) -> dict[str, list[dict[str, t.Any]]]:
         """What the live manifest and the new one say of each path."""
         entries: dict[str, list[dict[str, t.Any]]] = {}
@@ -67,6 +81,7 @@ class Plan:
 
     def _links_before_and_after(self) -> tuple[str, str]:
         wanted = {link["path"]: self.store.link_target(link) for link in self.declaration.links}
+        wanted.update({path: target for path, target in self.stale_links.items() if target})
         there = {path: os.readlink(path) for path in [*wanted, *self.stale_links] if os.path.islink(path)}
         return generation_diff.links_text(there), generation_diff.links_text(wanted)
 
@@ -85,8 +100,13 @@ def make_plan(store: GenerationStore, target: str, declaration: content.Declarat
         wanted=content.expected(declaration, identity),
         changed_links=store.changed_links(declaration.links),
         stale_links=store.stale_links(declaration.links),
-        relabel=live_directory is not None and content.labels_differ(declaration, live_directory, labels),
+        relabel=live_directory is not None and _labels_differ(store, declaration, live_directory, labels),
     )
+
+
+def _labels_differ(store: GenerationStore, declaration: content.Declaration, live_directory: str, labels: content.Labels) -> bool:
+    links = [store.current_path, *(link["path"] for link in declaration.links)]
+    return content.labels_differ(declaration, live_directory, labels) or any(map(labels.link_differs, links))
 
 
 def _live_manifest(store: GenerationStore) -> dict[str, t.Any]:

@@ -1,7 +1,7 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host has for FastCGI apps, and what would keep them from starting. Reads only.
+"""What a host has for FastCGI apps, and what would keep them from starting. Reads only, but for end().
 
 Note that this module util is PRIVATE to the collection. It can have breaking changes at any time.
 """
@@ -22,17 +22,25 @@ import pwd
 import re
 import shlex
 import shutil
+import signal
 import socket
 import stat
 import subprocess
 import sys
+import time
 from typing import NamedTuple
+
+from ansible_collections.webops.fastcgi.plugins.module_utils import nginx_conf
+from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationStore
 
 # What init systems give to services; an interactive user's PATH would find more than they do.
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UNIX_PATH_LIMIT = 107  # unix(7): 108 bytes with the terminating zero
 ANSWER_TIMEOUT = 5  # seconds
+KILLED_WITHIN = 5  # seconds
+LOOK_EVERY = 0.1  # seconds
 NAMING_SECTIONS = ("program", "fcgi-program", "eventlistener", "group")
+ROLES = ("fcgi_app", "fcgi_nginx")  # whose generations lie in a set's directory
 TCP_LISTEN = "0A"  # the state, in /proc/net/tcp (include/net/tcp_states.h)
 SO_ACCEPTCON = 0x10000  # the flag of a listening socket, in /proc/net/unix (include/uapi/linux/net.h)
 
@@ -60,11 +68,12 @@ def output(command):
 # nginx and supervisord.
 
 
-def nginx_info(conf):
+def nginx_info(params):
+    conf = params["nginx_conf"]
     binary = find("nginx")
     build = output([binary, "-V"]) if binary else ""
     version = re.search(r"nginx version: \S+?/(\S+)", build)
-    configuration = read(conf)
+    configuration = nginx_conf.read(conf)
     user, group = nginx_account(configuration, build)
     pid_file = setting(configuration, "pid", build, "pid-path", "/run/nginx.pid")
     pid = nginx_pid(pid_file) if binary else 0
@@ -78,13 +87,37 @@ def nginx_info(conf):
         "error_log": setting(configuration, "error_log", build, "error-log-path", "/var/log/nginx/error.log"),
         "pid": pid,
         "running": pid > 0,
+        "problems": nginx_problems(params, configuration, pid) if params["nginx_link"] else [],
     }
 
 
-def directive(configuration, name):
-    """Return the arguments of the first directive ``name`` of an nginx configuration, [] where it has none."""
-    found = re.search(r"(?:^|[;{}])\s*" + name + r"\s+([^;{}]+);", re.sub(r"(?m)(?:^|\s)#.*$", "", configuration))
-    return shlex.split(found.group(1)) if found else []
+def nginx_problems(params, configuration, pid):
+    """Return the sentences about what keeps nginx from serving what our link leads to; its master is ``pid``, 0 if it does not run."""
+    conf, link = params["nginx_conf"], params["nginx_link"]
+    included = nginx_conf.http_includes(configuration, conf)
+    found = []
+    if os.path.exists(conf) and not nginx_conf.is_included(link, included):
+        found.append(
+            f"the http block of {conf} includes {', '.join(included) or 'nothing'}, and so not {link}: "
+            "set fcgi_nginx_include_dir to a directory whose *.conf it includes, or add that include"
+        )
+    # A running nginx has the addresses of its own files already; one that starts needs them all.
+    sources = {} if pid else {address: file for file, address in nginx_conf.listens(configuration)}
+    sources.update(dict.fromkeys(params["nginx_listens"], "fcgi_apps"))
+    own = descendants(pid)
+    for address, source in sources.items():
+        problem = nginx_listen_problem(address, own)
+        if problem:
+            found.append(f"{source}: listen {address} of nginx {problem}")
+    return found
+
+
+def nginx_listen_problem(address, own):
+    """Return what keeps an nginx whose processes are ``own`` from listening at an address as its configuration has it, '' if nothing."""
+    if not address.startswith("unix:"):
+        # A port alone is on all addresses, an address alone has the port 80.
+        address = address if re.search(r":\d+$", address) else f":{address}" if address.isdigit() else f"{address}:80"
+    return listen_problem(address, own)
 
 
 def compiled_in(build, option):
@@ -94,7 +127,7 @@ def compiled_in(build, option):
 
 def nginx_account(configuration, build):
     """Return (user, group) of nginx's workers; nginx takes the group of the user's name where only a user is given."""
-    arguments = directive(configuration, "user")
+    arguments = nginx_conf.first(configuration, "user")
     if arguments:
         return arguments[0], arguments[-1]
     if not build:
@@ -108,7 +141,7 @@ def nginx_account(configuration, build):
 
 def setting(configuration, name, build, option, packaged):
     """Return the file that nginx uses: by its configuration, else as compiled in, else (not installed yet, or no file, as C(stderr)) as packaged."""
-    path = (directive(configuration, name) or [compiled_in(build, option)])[0]
+    path = (nginx_conf.first(configuration, name) or [compiled_in(build, option)])[0]
     return path if path.startswith("/") else packaged
 
 
@@ -223,21 +256,48 @@ def process_name(pid):
     return read(f"/proc/{pid}/comm").strip()
 
 
+def supervision(pid):
+    """Return what supervisord tells a process of itself in its environment, as {"GROUP_NAME": ...}; empty if nothing is to be seen."""
+    return dict(re.findall(r"(?:^|\0)SUPERVISOR_(\w+)=([^\0]*)", read(f"/proc/{pid}/environ")))
+
+
 def supervised_group(pid):
     """Return the name of supervisord's group that a process belongs to, '' if none is to be seen."""
-    found = re.search(r"(?:^|\0)SUPERVISOR_GROUP_NAME=([^\0]*)", read(f"/proc/{pid}/environ"))
-    return found.group(1) if found else ""
+    return supervision(pid).get("GROUP_NAME", "")
+
+
+def pids():
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def stat_fields(pid):
+    """Return the fields of /proc/PID/stat from the third on, [] if there is no such process."""
+    # "pid (name) state parent ...", and a name may contain anything.
+    return read(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 
 def parents():
     """Return {pid: its parent's pid} of all processes."""
-    found = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        # "pid (name) state parent ...", and a name may contain anything.
-        fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-        if fields:
-            found[int(pid)] = int(fields[1])
-    return found
+    return {pid: int(fields[1]) for pid, fields in ((pid, stat_fields(pid)) for pid in pids()) if fields}
+
+
+def started(pid):
+    """Return when a process was started, in clock ticks since the system's boot; 0 if there is none."""
+    return int((stat_fields(pid) or [0] * 20)[19])
+
+
+def lives(pid, since):
+    """Whether the process that was started at that time is there and does more than wait for its parent to notice its end."""
+    fields = stat_fields(pid)
+    return bool(fields) and fields[0] != "Z" and int(fields[19]) == since
+
+
+def in_this_container(pid):
+    """Whether a process numbers processes as this one does: what runs in a container of this host has names and addresses of its own."""
+    try:
+        return os.path.samefile(f"/proc/{pid}/ns/pid", "/proc/self/ns/pid")
+    except OSError:
+        return False
 
 
 def descendants(ancestor):
@@ -255,7 +315,7 @@ def descendants(ancestor):
 def socket_holders():
     """Return {inode: pids of the processes that have this socket open}."""
     holders: dict[int, list[int]] = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    for pid in pids():
         try:
             descriptors = os.listdir(f"/proc/{pid}/fd")
         except OSError:
@@ -266,7 +326,7 @@ def socket_holders():
             except OSError:
                 continue
             if found:
-                holders.setdefault(int(found.group(1)), []).append(int(pid))
+                holders.setdefault(int(found.group(1)), []).append(pid)
     return holders
 
 
@@ -315,11 +375,47 @@ def supervisord_pid(path):
     return 0
 
 
+def orphans(address, programs):
+    """Return [{pid, program, process}] of those programs' processes that outlived their supervisor, the one of this socket.
+
+    Whatever an older supervisor than the one that listens there has started is an orphan. A process that its program has sent into the background is none.
+    """
+    supervisor = started(supervisord_pid(address))
+    found = []
+    for pid in pids():
+        told = supervision(pid)
+        ours = told.get("GROUP_NAME") in programs and same_socket(told.get("SERVER_URL", ""), address) and in_this_container(pid)
+        if ours and (not supervisor or started(pid) < supervisor):
+            found.append({"pid": pid, "program": told["GROUP_NAME"], "process": told["PROCESS_NAME"]})
+    return found
+
+
+def same_socket(url, path):
+    return url.startswith("unix://") and os.path.realpath(url[len("unix://") :]) == os.path.realpath(path)
+
+
+def end(found, patience):
+    """Have these orphans end, first politely; return those that are still there after that."""
+    born = {orphan["pid"]: started(orphan["pid"]) for orphan in found}
+    left = found
+    for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, KILLED_WITHIN)):
+        for orphan in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(orphan["pid"], number)
+        deadline = time.monotonic() + seconds
+        while (left := [orphan for orphan in left if lives(orphan["pid"], born[orphan["pid"]])]) and time.monotonic() < deadline:
+            time.sleep(LOOK_EVERY)
+    return left
+
+
 # Problems.
 
 
 def listen_problem(address, own, foreign=()):
-    """Return what keeps a supervisor whose processes are ``own`` from listening at an address, '' if nothing; of its groups, ``foreign`` are in the way too."""
+    """Return what keeps a supervisor whose processes are ``own`` from listening at an address, '' if nothing; of its groups, ``foreign`` are in the way too.
+
+    Of several sockets at one path only the last one made is reached: if the supervisor has one there, older ones are in nobody's way.
+    """
     kind, place = split_address(address)
     if kind == "unix":
         if len(os.fsencode(place)) > UNIX_PATH_LIMIT:
@@ -334,8 +430,10 @@ def listen_problem(address, own, foreign=()):
         except socket.gaierror as error:
             return f"cannot be resolved to an address ({error.strerror}): correct the host"
         inodes = [inode for ip, port, inode in tcp_listeners() if port == place[1] and any(covers(ip, one) or covers(one, ip) for one in wanted)]
-    for inode in inodes:
-        holders = socket_holders().get(inode, [])
+    held = [socket_holders().get(inode, []) for inode in inodes]
+    if kind == "unix" and any(own.intersection(holders) for holders in held):
+        held = [holders for holders in held if own.intersection(holders)]
+    for holders in held:
         strangers = [pid for pid in holders if not own.intersection(holders) or supervised_group(pid) in foreign]
         if strangers or not holders:
             stranger = f"{process_name(strangers[0])} (pid {strangers[0]})" if strangers else "a process that is not visible here"
@@ -447,6 +545,24 @@ def users_found(names):
     }
 
 
+# Sets.
+
+
+def other_sets(own):
+    """Return {name: [{"app", "user"}]} of the sets that lie beside the one at the path ``own``, by what their live generations declare.
+
+    :raises GenerationError: if that cannot be read.
+    """
+    parent = os.path.dirname(own)
+    stores = {path: [GenerationStore(os.path.join(path, role)) for role in ROLES] for path in glob.glob(os.path.join(glob.escape(parent), "*")) if path != own}
+    return {os.path.basename(path): apps_of(roles[0]) for path, roles in sorted(stores.items()) if any(store.exists() for store in roles)}
+
+
+def apps_of(store):
+    programs = (store.live_manifest() or {}).get("metadata", {}).get("programs", [])
+    return [{"app": program["app"], "user": program["user"]} for program in programs]
+
+
 def problems(params, own):
     """Return the sentences about names, commands and addresses; ``own`` are the pids of the supervisor and its programs."""
     foreign = foreign_sections(params["supervisord_conf"], params["own"])
@@ -466,15 +582,26 @@ def problems(params, own):
     return found
 
 
-def host_info(params):
-    kind, rpc_socket = split_address(params["url"])
+def rpc_socket(url):
+    """Return the path of a supervisor's unix socket.
+
+    :raises ValueError: for any other url.
+    """
+    kind, path = split_address(url)
     if kind != "unix":
-        raise ValueError(f"url {params['url']!r} is not unix:///PATH: give supervisord a unix socket")
-    pid = supervisord_pid(rpc_socket)
+        raise ValueError(f"url {url!r} is not unix:///PATH: give supervisord a unix socket")
+    return path
+
+
+def host_info(params):
+    address = rpc_socket(params["url"])
+    pid = supervisord_pid(address)
+    own_sections = {section.name for section in sections(params["own"])}
+    left = orphans(address, own_sections.union(params["programs"]))
     users = users_found(params["users"])
     return {
-        "nginx": nginx_info(params["nginx_conf"]),
-        "supervisord": supervisord_info(params["supervisord_conf"], pid, answers(rpc_socket)),
+        "nginx": nginx_info(params),
+        "supervisord": supervisord_info(params["supervisord_conf"], pid, answers(address)),
         "service_manager": "systemd" if os.path.isdir("/run/systemd/system") else "sysvinit",
         "selinux": "enabled" if os.path.exists("/sys/fs/selinux/enforce") else "disabled",
         "users": users,
@@ -483,5 +610,8 @@ def host_info(params):
         "directories_missing": [path for path in params["directories"] if not os.path.isdir(path)],
         "python_venv": importlib.util.find_spec("ensurepip") is not None,
         "paths_executable": {path: os.path.isfile(path) and os.access(path, os.X_OK) for path in params["paths_executable"]},
-        "problems": problems(params, descendants(pid)),
+        "orphans": left,
+        "other_sets": other_sets(params["set_path"]),
+        # Orphans are this play's to end.
+        "problems": problems(params, descendants(pid).union(orphan["pid"] for orphan in left)),
     }

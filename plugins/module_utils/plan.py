@@ -16,6 +16,11 @@ import typing as t
 
 UP = frozenset({"starting", "running", "backoff"})
 AT_REST = frozenset({"stopped", "exited", "fatal", "unknown"})
+# At rest, but for how long only the supervisor knows: it may start it again by itself.
+_RESTLESS = UP | {"stopping", "exited"}
+
+# Seconds that a process takes at most to stop and to start, where nothing is known of its section: supervisord's stopwaitsecs and startsecs.
+_USUAL_CYCLE = 11
 
 # How a program's section in the configuration files compares with what the supervisor holds.
 SAME = "same"
@@ -62,7 +67,7 @@ class Step(t.NamedTuple):
     action: str  # add, update, remove, start, stop, restart, reload
     program: str
     processes: tuple[str, ...] = ()  # that it is done to; add, update: to be started besides those that the supervisor starts itself
-    stops: tuple[str, ...] = ()  # update: what has to come to rest first
+    stops: tuple[str, ...] = ()  # update: what may have to be stopped first
     rests: tuple[str, ...] = ()  # update: stopped by hand before, so stopped again after
     signal: str = ""  # reload
 
@@ -95,6 +100,39 @@ def programs_of(survey: t.Any, configurations: t.Iterable[t.Any]) -> dict[str, P
     for process in survey.processes:
         programs.setdefault(process["program"], Program(process["program"], SAME, {}, {})).processes[process["full_name"]] = process
     return programs
+
+
+def assume(programs: t.Mapping[str, Program], declared: t.Mapping[str, bool], changed: t.Container[str], gone: t.Container[str]) -> dict[str, Program]:
+    """The programs as they would be seen once a play, now in check mode, had written their sections.
+
+    declared: whether it starts by itself, by program. changed: programs whose section differs. gone: programs that have none any more.
+    """
+    assumed = dict(programs)
+    for name, autostart in declared.items():
+        held = programs.get(name, Program(name, ADDED, {}, {}))
+        if not held.processes:
+            assumed[name] = held._replace(section=ADDED, autostart=held.autostart or {name: autostart})
+        elif name in changed or held.section == REMOVED:
+            assumed[name] = held._replace(section=CHANGED, autostart=dict.fromkeys(held.processes, autostart))
+    for name, program in programs.items():
+        if name in gone:
+            assumed[name] = program._replace(section=REMOVED, autostart={})
+    return assumed
+
+
+def granted_seconds(plan: Plan, cycles: t.Mapping[str, float]) -> float:
+    """How long a plan may take by what the sections themselves grant: programs side by side, the processes of a restarted pool one after the other.
+
+    cycles: seconds that one process of a program may take to stop and to start again.
+    """
+
+    def granted(program: str) -> float:
+        return cycles.get(program, _USUAL_CYCLE)
+
+    removals = [granted(step.program) for step in plan.steps if step.action == "remove"]
+    others = [granted(step.program) * (len(step.processes) if step.action == "restart" else 1) for step in plan.steps if step.action != "remove"]
+    waits = [granted(name.partition(":")[0]) for name in plan.running | plan.resting]
+    return max(removals, default=0) + max(others + waits, default=0)
 
 
 def select(
@@ -214,7 +252,7 @@ def _update(program: Program, asked: frozenset[str], interrupted: t.Container[st
         return Plan(pending=(program.name,), warnings=(f"{program.name}: {text}",))
     was_up = {name for name, process in program.processes.items() if process["state"] in UP or name in interrupted}
     wanted = (program.automatic | asked | was_up) & set(program.autostart) - by_hand
-    stops = tuple(name for name, process in program.processes.items() if process["state"] not in AT_REST)
+    stops = tuple(name for name, process in program.processes.items() if process["state"] in _RESTLESS)
     step = Step("update", program.name, _names(wanted - program.automatic), stops, _names(by_hand & program.automatic))
     return Plan((step,), frozenset(wanted))
 

@@ -76,6 +76,10 @@ options:
         type: list
         elements: str
         default: []
+      parts:
+        description:
+          - A regular expression with a group, for the lines with which the parts of the file begin. The group is the part's name. See RV(changed_parts).
+        type: str
       secret:
         description: Whether the whole content is masked wherever it would be shown.
         type: bool
@@ -132,6 +136,13 @@ options:
         description: A path inside the generation.
         type: str
         required: true
+      shared:
+        description:
+          - Whether other sets may have this link, to their file of the same O(links[].target). They lie beside this one, as C(../../SET/NAME) to a
+            O(path) that ends in C(SET/NAME). The first one to need it makes it, and while it is there it serves all. When that set no longer declares it,
+            the link passes to another one that does.
+        type: bool
+        default: false
   metadata:
     description:
       - Data that is kept with the generation for the modules that apply it. No secrets.
@@ -152,8 +163,8 @@ options:
         required: true
       tree:
         description:
-          - A directory that is copied as well, such as C(/etc/nginx). Its own path and C(PATH/current) are replaced by those of the copies in
-            all files and links, and O(links) that lie in it are made as they will be.
+          - A directory that is copied as well, such as C(/etc/nginx), and with it the directories of O(links) that lie outside of it. Their own paths and
+            C(PATH/current) are replaced by those of the copies in all files and links, and O(links) are made as they will be.
         type: str
       substitute:
         description: What else is replaced in the copies.
@@ -170,8 +181,14 @@ options:
             type: str
             required: true
       forbid:
-        description: A regular expression; output that it matches is a failure although the program's exit status is 0.
+        description:
+          - A regular expression; output that it matches is a failure although the program's exit status is 0.
+          - With O(validate.tree), what the program says of that tree as it is too is no failure.
         type: str
+      advice:
+        description: What can be done about what O(validate.forbid) matches; it ends the error message.
+        type: str
+        default: ""
       timeout:
         description: Seconds after which the program and its children are killed, and validation has failed.
         type: float
@@ -247,6 +264,12 @@ pending:
   description: Whether the live generation is not the one that is proved to be in use.
   returned: success
   type: bool
+changed_parts:
+  description: Names of the parts, by O(files[].parts), that differ from those of the live generation, are new, or are gone.
+  returned: success
+  type: list
+  elements: str
+  sample: [shop]
 validation:
   description: What the validating program did; null if it was not run. Secrets are masked.
   returned: when validation ran or is not asked for
@@ -304,15 +327,21 @@ _FILE: dict[str, t.Any] = {
     "template": {"type": "str"},
     "vars": {"type": "dict"},
     "mask": {"type": "list", "elements": "str", "default": []},
+    "parts": {"type": "str"},
     "secret": {"type": "bool", "default": False, "no_log": False},
 }
-_LINK = {"path": {"type": "str", "required": True}, "target": {"type": "str", "required": True}}
+_LINK: dict[str, t.Any] = {
+    "path": {"type": "str", "required": True},
+    "target": {"type": "str", "required": True},
+    "shared": {"type": "bool", "default": False},
+}
 _SUBSTITUTE = {"pattern": {"type": "str", "required": True}, "replacement": {"type": "str", "required": True}}
 _VALIDATE: dict[str, t.Any] = {
     "command": {"type": "list", "elements": "str", "required": True},
     "tree": {"type": "str"},
     "substitute": {"type": "list", "elements": "dict", "default": [], "options": _SUBSTITUTE},
     "forbid": {"type": "str"},
+    "advice": {"type": "str", "default": ""},
     "timeout": {"type": "float", "default": 30},
     "environment": {"type": "dict", "default": {}},
 }
@@ -398,6 +427,7 @@ class ConfigSet:
         plan = self._plan(self.store.next_name(), declaration)
         if not plan.changed:
             return self._result(plan, plan.live, None, f"generation {plan.live} is live already")
+        changed_parts = self._changed_parts(plan)
         staged = os.path.join(self.module.tmpdir, "generation") if self.check_mode else self.store.staging_path(plan.target)
         try:
             self._check_link_directories(plan)
@@ -411,7 +441,13 @@ class ConfigSet:
                 self.store.prune(self.params["keep"])
         finally:
             shutil.rmtree(staged, ignore_errors=True)
-        return self._result(plan, plan.target, validation, self._summary(plan), diff)
+        return self._result(plan, plan.target, validation, self._summary(plan), diff, changed_parts)
+
+    def _changed_parts(self, plan: Plan) -> list[str]:
+        try:
+            return plan.changed_parts({item["path"]: item["parts"] for item in self.params["files"] if item["parts"]})
+        except (re.error, IndexError) as error:
+            raise GenerationError(f"files: parts is not a regular expression with a group: {error}") from error
 
     def _check_link_directories(self, plan: Plan) -> None:
         for link in plan.changed_links:
@@ -421,7 +457,7 @@ class ConfigSet:
     def _go_live(self, plan: Plan, staged: str) -> None:
         try:
             self.store.adopt(staged, plan.target)
-            self.store.switch(plan.target, plan.changed_links, plan.stale_links)
+            self.store.switch(plan.target, plan.links_to_make, plan.stale_links, self.labels.apply_to_link)
         except OSError:
             self.store.discard(plan.target)
             raise
@@ -433,7 +469,7 @@ class ConfigSet:
         validation = self._validate(plan, directory)
         diff = self._diff(plan)
         if not self.check_mode:
-            self.store.switch(target, plan.changed_links, plan.stale_links)
+            self.store.switch(target, plan.links_to_make, plan.stale_links, self.labels.apply_to_link)
         return self._result(plan, target, validation, self._summary(plan), diff)
 
     def _remove(self) -> dict[str, t.Any]:
@@ -443,7 +479,7 @@ class ConfigSet:
             plan = self._plan("", content.declare(self.store.path, [], [], [], {}, {}))
             diff = self._diff(plan)
             if not self.check_mode:
-                self.store.remove()
+                self.store.remove(self.labels.apply_to_link)
         return self._result(plan, None, None, f"{self.store.path} is removed", diff)
 
     def _validate(self, plan: Plan, staged: str) -> dict[str, t.Any] | None:
@@ -457,10 +493,19 @@ class ConfigSet:
         if missing:
             raise GenerationError(f"validate: {missing}; install it first. {still_live(self.store)}")
         outcome = self._run_validator(options, plan, staged)
-        problem = generation_check.problem(outcome, options["timeout"], options["forbid"])
+        problem = generation_check.problem(outcome, options["timeout"]) or self._forbidden(options, plan, outcome)
         if problem:
             raise ValidationError(f"{options['command'][0]} {problem}\n{still_live(self.store)}", outcome)
         return outcome
+
+    def _forbidden(self, options: dict[str, t.Any], plan: Plan, outcome: dict[str, t.Any]) -> str | None:
+        """What the program warns of that is forbidden, and that it does not say of the live configuration too; None if nothing."""
+        if not options["forbid"]:
+            return None
+        found = generation_check.forbidden(outcome, options["forbid"])
+        if found and options["tree"]:
+            found -= generation_check.forbidden(self._run_validator(options, plan, None), options["forbid"])
+        return "\n".join(["warns of what is forbidden here:", *found, *filter(None, [options["advice"]])]) if found else None
 
     def _missing_for_validation(self, options: dict[str, t.Any]) -> str | None:
         program, tree = options["command"][0], options["tree"]
@@ -470,15 +515,15 @@ class ConfigSet:
             return f"there is no directory {tree} on this host"
         return None
 
-    def _run_validator(self, options: dict[str, t.Any], plan: Plan, staged: str) -> dict[str, t.Any]:
+    def _run_validator(self, options: dict[str, t.Any], plan: Plan, staged: str | None) -> dict[str, t.Any]:
+        """What the program says of the staged generation, without one of the live configuration."""
         declaration = plan.declaration
+        links = {**plan.stale_links, **{link["path"]: self.store.link_target(link) for link in declaration.links}} if staged else {}
         secrets = set().union(*(generation_diff.secrets_of(entry, declaration.contents[entry["path"]]) for entry in declaration.files))
         command = [self.module.get_bin_path(options["command"][0]), *options["command"][1:]]
         directory = tempfile.mkdtemp(dir=self.module.tmpdir)
         try:
-            scratch = generation_check.build_scratch(
-                directory, staged, self.store.current_path, options["tree"], options["substitute"], declaration.links, plan.stale_links
-            )
+            scratch = generation_check.build_scratch(directory, staged, self.store.current_path, options["tree"], options["substitute"], links)
             outcome = generation_check.run([scratch.fill(word) for word in command], options["timeout"], options["environment"], directory)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
@@ -502,6 +547,7 @@ class ConfigSet:
         validation: dict[str, t.Any] | None,
         message: str,
         diff: t.Sequence[dict[str, str]] = (),
+        changed_parts: t.Sequence[str] = (),
     ) -> dict[str, t.Any]:
         for problem in sorted(self.identity.unknown):
             self.module.warn(problem)
@@ -513,6 +559,7 @@ class ConfigSet:
             "path": self.store.path,
             "applied": applied,
             "pending": generation != applied,
+            "changed_parts": list(changed_parts),
             "validation": validation,
             "diff": list(diff),
             "msg": message,

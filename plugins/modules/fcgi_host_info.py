@@ -14,9 +14,18 @@ description:
   - Neither nginx nor supervisord needs to be there.
 options:
   nginx_conf:
-    description: The main configuration file of nginx. Its C(user) and C(pid) directives are read.
+    description: The main configuration file of nginx. It is read with all that it includes.
     type: path
     default: /etc/nginx/nginx.conf
+  nginx_link:
+    description: Path at which nginx is going to find the caller's configuration. Without it, nothing is asked of nginx.
+    type: str
+    default: ""
+  nginx_listens:
+    description: Addresses that nginx is going to listen on for the caller, as its C(listen) directive has them.
+    type: list
+    elements: str
+    default: []
   supervisord_conf:
     description:
       - The configuration file of supervisord. The names of its programs and groups are read, and those of the files that it includes.
@@ -71,7 +80,8 @@ options:
         type: bool
         default: false
   listens:
-    description: Addresses that apps are going to listen on. Those in use by supervisord's own programs are free, unless that program is foreign.
+    description:
+      - Addresses that apps are going to listen on. Those in use by supervisord's own programs, or by RV(orphans), are free, unless that program is foreign.
     type: list
     elements: dict
     default: []
@@ -94,6 +104,10 @@ options:
     type: list
     elements: path
     default: []
+  set_path:
+    description: Directory of the generations of the caller's C(fcgi_set). Those beside it are other sets.
+    type: path
+    default: /etc/fcgi/default
 attributes:
   check_mode:
     description: Can run in check mode and return changed status prediction without modifying the target.
@@ -159,7 +173,7 @@ nginx:
       type: str
       sample: /run/nginx.pid
     error_log:
-      description: The first error log of its main configuration file, found as the user is.
+      description: The error log of its master, found as the user is.
       type: str
       sample: /var/log/nginx/error.log
     pid:
@@ -168,6 +182,15 @@ nginx:
     running:
       description: Whether the process of its pid file is an nginx.
       type: bool
+    problems:
+      description:
+        - What would keep it from serving what O(nginx_link) leads to, one sentence each. That may be an address of O(nginx_listens) that is in use by
+          another process or, while nginx does not run, one of its own configuration.
+      type: list
+      elements: str
+      sample:
+        - "the http block of /etc/nginx/nginx.conf includes /etc/nginx/sites/*.conf, and so not /etc/nginx/conf.d/fcgi-default.conf:
+          set fcgi_nginx_include_dir to a directory whose *.conf it includes, or add that include"
 supervisord:
   description: The supervisor.
   returned: success
@@ -230,6 +253,29 @@ paths_executable:
   returned: success
   type: dict
   sample: {"/opt/supervisor/bin/supervisord": true}
+orphans:
+  description:
+    - Processes of O(programs), and of the programs of O(own), that go on although the supervisor that started them has died. They hold their sockets;
+      M(webops.fastcgi.fcgi_orphans) ends them.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    pid:
+      description: The process ID.
+      type: int
+    program:
+      description: The program.
+      type: str
+    process:
+      description: The process's name.
+      type: str
+  sample: [{"pid": 4711, "program": "shop", "process": "shop_00"}]
+other_sets:
+  description: The other sets on this host, by their names; of each the C(app) and the C(user) of every program that it declares.
+  returned: success
+  type: dict
+  sample: {"map_team": [{"app": "maps", "user": "fcgi-maps"}]}
 problems:
   description: What would keep apps from starting, one sentence each.
   returned: success
@@ -241,6 +287,7 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationError
 from ansible_collections.webops.fastcgi.plugins.module_utils.host import host_info
 
 
@@ -248,6 +295,8 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "nginx_conf": {"type": "path", "default": "/etc/nginx/nginx.conf"},
+            "nginx_link": {"type": "str", "default": ""},
+            "nginx_listens": {"type": "list", "elements": "str", "default": []},
             "supervisord_conf": {"type": "path", "default": "/etc/supervisor/supervisord.conf"},
             "own": {"type": "path", "default": "/etc/supervisor/conf.d/fcgi-default.conf"},
             "programs": {"type": "list", "elements": "str", "default": []},
@@ -273,12 +322,13 @@ def main():
             },
             "paths_executable": {"type": "list", "elements": "path", "default": []},
             "directories": {"type": "list", "elements": "path", "default": []},
+            "set_path": {"type": "path", "default": "/etc/fcgi/default"},
         },
         supports_check_mode=True,
     )
     try:
         module.exit_json(changed=False, **host_info(module.params))
-    except ValueError as error:
+    except (ValueError, GenerationError) as error:
         module.fail_json(msg=str(error))
 
 

@@ -16,7 +16,7 @@ description:
     state, once its section is gone, and the file of its unix socket with it.
   - Talks XML-RPC to supervisord and never uses its command line.
   - Supervisord is asked to read its configuration files again, in check mode too. That starts and stops nothing; it refreshes supervisord's view.
-    In check mode it sees the files as they are; what C(config_set) would write is shown by that module's diff.
+    In check mode it sees the files as they are; O(assume_programs) and O(assume_changed) tell it what the play would make of them.
 author: webops.fastcgi contributors (@webops)
 extends_documentation_fragment:
   - webops.fastcgi.program
@@ -50,15 +50,28 @@ options:
     description: The signal of O(state=reloaded), a name such as V(HUP). By default the one that the program declares, else V(HUP).
     type: str
   timeout:
-    description: Seconds until there has to be a verdict on all processes. Fatal ones fail at once.
+    description:
+      - Seconds until there has to be a verdict on all processes, beyond those that their sections grant them by C(stopwaitsecs) and C(startsecs).
+      - A process that does not come to run ends the wait. No further one is restarted then, but what was stopped already is started again.
     type: int
     default: 60
   assume_absent:
     description:
-      - In check mode only, take what is not there for what this play would make. Where supervisord does not answer, every program of O(name) and
-        O(declared) counts as one that would be added; where it answers, every name that it does not know, or that O(declared) does not declare.
+      - In check mode only, take a supervisord that does not answer for one that this play would install or start. Then every program of O(name) and of
+        O(assume_programs), or else of O(declared), counts as one that would be added.
     type: bool
     default: false
+  assume_programs:
+    description:
+      - In check mode only, what this play would declare, as C(metadata.programs) of O(declared). It takes the place of what the live generation declares.
+    type: list
+    elements: dict
+  assume_changed:
+    description:
+      - In check mode only, those of O(assume_programs) whose sections this play would write anew, as C(changed_parts) of M(webops.fastcgi.config_set).
+    type: list
+    elements: str
+    default: []
 seealso:
   - module: webops.fastcgi.fcgi_program_info
 """
@@ -198,6 +211,7 @@ from ansible_collections.webops.fastcgi.plugins.module_utils.plan import (
     Selected,
     SelectionError,
     Step,
+    assume,
     make_plan,
     nearest,
     pictures,
@@ -221,20 +235,24 @@ class Failed(Exception):
 class Declared:
     """What the generations at one path declare; nothing where no path is given.
 
-    Raises OptionError if a live generation is required and there is none, and GenerationError.
+    assumed: what a new generation would declare (check mode). Raises OptionError if a live generation is required and there is none, and GenerationError.
     """
 
-    def __init__(self, path: str | None, required: bool) -> None:
+    def __init__(self, path: str | None, required: bool, assumed: list[dict[str, t.Any]] | None) -> None:
         self.path = path
         self.programs: list[dict[str, t.Any]] = []
         self.earlier: list[dict[str, t.Any]] = []
-        if path is None:
-            return
-        self._store = GenerationStore(path)
-        self._live = self._store.current()
+        if path is not None:
+            self._read(GenerationStore(path), required)
+        if assumed is not None:
+            self.programs, self.earlier = assumed, self.earlier + self.programs
+
+    def _read(self, store: GenerationStore, required: bool) -> None:
+        self._store = store
+        self._live = store.current()
         if self._live is not None or required:
-            self.programs = programs.declared_programs(self._store)
-            self.earlier = [program for metadata in self._store.metadata_since_applied() for program in metadata.get("programs", [])]
+            self.programs = programs.declared_programs(store)
+            self.earlier = [program for metadata in store.metadata_since_applied() for program in metadata.get("programs", [])]
 
     def metadata(self, name: str) -> dict[str, t.Any]:
         """What was declared last about a program; empty if nothing ever was."""
@@ -268,28 +286,36 @@ class Call:
     def run(self) -> None:
         """Raises Failed, and the errors of the rooms below."""
         check_mode, timeout = self.module.check_mode, self.module.params["timeout"]
+        assumed = self.module.params["assume_programs"] if check_mode else None
         backend = programs.connect(self.module, 0 if check_mode else timeout)
         with self._alone():
-            declared = Declared(self.module.params["declared"], required=not check_mode)
+            declared = Declared(self.module.params["declared"], required=not check_mode, assumed=assumed)
             try:
                 survey = backend.survey()
             except SupervisorUnreachable:
                 if not self.assumes_absent:
                     raise
-                self._add({*self.names, *(program["name"] for program in declared.programs)})
+                self.result["added"] = sorted({*self.names, *(program["name"] for program in declared.programs)})
+                self.result["changed"] = bool(self.result["added"])
                 self.result["msg"] = "supervisord does not answer; taken for one that is yet to be installed, as assume_absent says"
                 return
             configurations = self._configurations(backend, survey, declared)
             known = programs_of(survey, configurations)
+            if assumed is not None:
+                wanted = {program["name"]: program["autostart"] for program in assumed}
+                known = assume(known, wanted, self.module.params["assume_changed"], declared.leftovers())
             selection = self._select(declared, known)
             plan = self._plan(declared, selection, known)
-            converger = Converger(backend, survey, {one.full_name: one.startsecs for one in configurations}, timeout, Journal(declared.path))
-            if check_mode:
-                converger.done = list(plan.steps)
-            else:
-                self._apply(plan, converger, declared)
-            self._tell(plan, known, converger)
-            self.result["programs"] = programs.told(converger.processes.values(), selection, declared.programs)
+            startsecs = {one.full_name: one.startsecs for one in configurations}
+            converger = Converger(backend, survey, startsecs, _cycles(configurations, declared), timeout, Journal(declared.path))
+            try:
+                if check_mode:
+                    converger.done = list(plan.steps)
+                else:
+                    self._apply(plan, converger, declared)
+            finally:
+                self._tell(plan, known, converger)
+                self.result["programs"] = programs.told(converger.processes.values(), selection, declared.programs)
             self.result["failed_programs"] = [_failure(name, converger, backend, declared) for name in converger.failures]
         if self.result["failed_programs"]:
             raise Failed(_failure_words(self.result["failed_programs"]))
@@ -300,7 +326,7 @@ class Call:
             return backend.configurations()
         metadata = {program["name"]: program for program in declared.programs if program["name"] not in survey.removed}
         held = [(process["full_name"], metadata[process["program"]]) for process in survey.processes if process["program"] in metadata]
-        return [Configuration(program["name"], name, program["autostart"], program["startsecs"]) for name, program in held]
+        return [Configuration(program["name"], name, program["autostart"], program["startsecs"], program["stopwaitsecs"]) for name, program in held]
 
     def _alone(self) -> t.ContextManager[t.Any]:
         """Two deployments of one set take turns."""
@@ -309,20 +335,13 @@ class Call:
             return contextlib.nullcontext()
         return store.lock(self.module.params["timeout"])
 
-    def _add(self, names: t.Collection[str]) -> None:
-        """Count programs that do not exist yet as added."""
-        self.result["added"] += sorted(names)
-        self.result["changed"] = self.result["changed"] or bool(names)
-
     def _select(self, declared: Declared, known: dict[str, Program]) -> list[Selected]:
         absent = self.state == "absent"
         candidates = {program["name"]: program["groups"] for program in declared.programs}
         if self.names and (absent or not declared.path):  # what is no longer declared can still be removed
             candidates = {**dict.fromkeys(known, ()), **candidates}
         selection, missing = select(self.names, self.groups, candidates, {name: program.process_names for name, program in known.items()})
-        if self.assumes_absent:
-            self._add(missing)
-        elif missing and not absent:
+        if missing and not absent:
             place = f"declared by {declared.path}" if declared.path else "known to supervisord"
             raise Failed("; ".join(f"name: no program {name!r} is {place}; {nearest(name, candidates)}" for name in missing))
         if absent and any(one.processes is not None for one in selection):
@@ -387,8 +406,7 @@ class Call:
 
     def _tell(self, plan: Plan, known: dict[str, Program], converger: Converger) -> None:
         result = self.result
-        for key, names in _lists(converger.done).items():
-            result[key] += names
+        result.update(_lists(converger.done))
         result["pending"] = list(plan.pending)
         result["changed"] = result["changed"] or bool(converger.done)
         result["msg"] = _success_words(result)
@@ -397,6 +415,16 @@ class Call:
             result["diff"] = {"before": before, "after": after}
         for warning in [*plan.warnings, *converger.warnings]:
             self.module.warn(warning)
+
+
+def _cycles(configurations: t.Iterable[Configuration], declared: Declared) -> dict[str, int]:
+    """Seconds that one process of a program may take to stop and to start: the longest of what its section, and earlier ones, grant."""
+    cycles: dict[str, int] = {}
+    sections = [(one.program, one.stopwaitsecs + one.startsecs) for one in configurations]
+    sections += [(program["name"], program["stopwaitsecs"] + program["startsecs"]) for program in [*declared.programs, *declared.earlier]]
+    for name, seconds in sections:
+        cycles[name] = max(seconds, cycles.get(name, 0))
+    return cycles
 
 
 def _failure(name: str, converger: Converger, backend: Backend, declared: Declared) -> dict[str, t.Any]:
@@ -448,6 +476,8 @@ def main() -> None:
             "signal": {"type": "str"},
             "timeout": {"type": "int", "default": 60},
             "assume_absent": {"type": "bool", "default": False},
+            "assume_programs": {"type": "list", "elements": "dict"},
+            "assume_changed": {"type": "list", "elements": "str", "default": []},
         },
         required_by={"groups": "declared"},
         required_one_of=[("declared", "name")],

@@ -94,6 +94,7 @@ def _derived(apps: list[App], options: Options) -> dict[str, Any]:
     present = [app for app in apps if app["state"] == "present"]
     served = [app for app in present if app["locations"]]
     releases = [programs.release(app, options) for app in present if app["release"]]
+    servers = nginx.servers(served, options)
     return {
         "fcgi_set": options["fcgi_set"],
         "apps": present,
@@ -101,14 +102,17 @@ def _derived(apps: list[App], options: Options) -> dict[str, Any]:
         "users": programs.users(present, options),
         "releases": releases,
         "needs_venv": any(release["python_requirements"] for release in releases),
-        "commands": programs.commands(present, releases),
+        "commands": programs.commands(present, options),
         "listens": [{"app": app["name"], "address": endpoint.url} for app in present for endpoint in endpoints(app)],
         "groups": programs.groups(present),
         "purged": [programs.purged(app, present, options) for app in apps if app["state"] == "purged"],
         "probes": [probe for app in present for probe in probes(app)],
         "upstreams": [nginx.upstream(app, options) for app in served],
-        "servers": nginx.servers(served, options),
-        "includes": [nginx.include(app, options) for app in served],
+        "servers": servers,
+        "server_files": [nginx.server_file(server, options) for server in servers],
+        "nginx_links": nginx.links(servers, options),
+        "nginx_listens": sorted({listen for server in servers for listen in server["listen"]}),
+        "includes": [nginx.include(app, options) for app in served] + [nginx.site_file(server) for server in servers],
         "htpasswd": [file for app in served for file in nginx.htpasswd(app)],
         "urls": [url for app in served for url in nginx.urls(app)],
         "warnings": [f"fcgi_apps[{app['name']}].{key}: {text}" for app in present for key, text in rules.warnings(app)],

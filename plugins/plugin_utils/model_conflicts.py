@@ -8,6 +8,7 @@ Note that this plugin util is PRIVATE to the collection. It can have breaking ch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,13 +16,14 @@ from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint impo
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import App, Location
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_locations import Head, Site, claims, sites
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_types import Place
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_values import is_log_path
 
 PlacedApps = Sequence[tuple[App, Place]]
 
 
 def check(apps: PlacedApps) -> None:
     """Every rule between these apps, all of C(state: present)."""
-    for rule in (_check_addresses, _check_users, _check_paths, _check_certificates):
+    for rule in (_check_addresses, _check_users, _check_logs, _check_paths, _check_servers, _check_certificates):
         rule(apps)
 
 
@@ -50,6 +52,20 @@ def _check_users(apps: PlacedApps) -> None:
                 )
 
 
+def _check_logs(apps: PlacedApps) -> None:
+    """supervisord rotates a file as if it were one process's alone."""
+    taken: dict[str, Place] = {}
+    for app, place in apps:
+        for key in ("stdout_logfile", "stderr_logfile"):
+            # A device, such as /dev/stdout in a container, may be shared.
+            if not is_log_path(app[key]) or app[key].startswith("/dev/"):
+                continue
+            path = re.sub(r"%\((program|group)_name\)s", app["name"], app[key])
+            first = taken.setdefault(path, place.key(key))
+            if first != place.key(key):
+                place.key(key).error(f"{place.show(app[key])} is also {first.name}: each needs its own")
+
+
 def _check_paths(apps: PlacedApps) -> None:
     """nginx refuses a server with two locations of the same head."""
     taken: dict[tuple[Site, Head], Place] = {}
@@ -60,17 +76,22 @@ def _check_paths(apps: PlacedApps) -> None:
             place.key("path").error(f"{place.show(location['path'])} is claimed by {rival} too, on the same server: change path, server_name or listen")
 
 
+def _check_servers(apps: PlacedApps) -> None:
+    """What belongs to a server, one of its locations may give, or several the same."""
+    for key, why in (("tls", "a server has one certificate"), ("server_extra", "give it to one of them")):
+        given: dict[Site, tuple[Any, Place]] = {}
+        for location, place in _locations(apps):
+            firsts = [(site, *given.setdefault(site, (location[key], place))) for site in sites(location) if location[key]]
+            rival = next(((site, first) for site, value, first in firsts if value != location[key]), None)
+            if rival:
+                place.key(key).error(f"differs from that of {rival[1].name}, on the same server {rival[0].server_name}: {why}")
+
+
 def _check_certificates(apps: PlacedApps) -> None:
-    """A server has one certificate; and on one address, nginx speaks TLS for all servers or for none."""
-    tls_of_site: dict[Site, tuple[Any, Place]] = {}
-    tls_of_listen: dict[str, Place] = {}
-    for location, place in _locations(apps):
-        for site in sites(location) if location["tls"] else ():
-            tls, first = tls_of_site.setdefault(site, (location["tls"], place))
-            tls_of_listen.setdefault(site.listen, place)
-            if tls != location["tls"]:
-                place.key("tls").error(f"differs from that of {first.name}, on the same server {site.server_name}: a server has one certificate")
-                break
+    """On one address, nginx speaks TLS for all servers or for none."""
+    with_tls = [(site, place) for location, place in _locations(apps) if location["tls"] for site in sites(location)]
+    tls_of_listen = {site.listen: place for site, place in reversed(with_tls)}
+    tls_of_site = dict(with_tls)
     for location, place in _locations(apps):
         bare = next((site for site in sites(location) if site.listen in tls_of_listen and site not in tls_of_site), None)
         if bare:

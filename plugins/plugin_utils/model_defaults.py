@@ -26,6 +26,11 @@ def fill(app: App, options: Options, place: Place) -> None:
         _fill_location(location, app, options)
 
 
+def current_release(app: App, options: Options) -> str:
+    """The link to the app's current release."""
+    return posixpath.join(options["srv_dir"], app["name"], "current")
+
+
 def _set_missing(table: dict[str, Any], **defaults: Any) -> None:
     table.update({key: default for key, default in defaults.items() if table[key] is None})
 
@@ -39,7 +44,7 @@ def _fill_app(app: App, options: Options) -> None:
         app,
         group=app["user"],
         home=f"{directory}/home" if app["create_home"] else WITHOUT_HOME,
-        directory=f"{directory}/current" if app["release"] else "/",
+        directory=current_release(app, options) if app["release"] else "/",
         stopsignal=runtime.stopsignal,
         stopwaitsecs=runtime.stopwaitsecs,
         killasgroup=app["stopasgroup"],
@@ -49,7 +54,7 @@ def _fill_app(app: App, options: Options) -> None:
         _set_missing(app, stderr_logfile=f"{logs}_%(process_num)02d.err.log", stderr_logfile_maxbytes="50MB", stderr_logfile_backups=10)
     if app["release"] and app["command"]:
         # An absolute path stays as it is.
-        app["command"][0] = posixpath.join(directory, "current", app["command"][0])
+        app["command"][0] = posixpath.join(current_release(app, options), app["command"][0])
 
 
 def _fill_socket(app: App, options: Options, place: Place) -> None:

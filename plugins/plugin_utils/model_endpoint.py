@@ -107,6 +107,11 @@ def endpoints(app: Mapping[str, Any]) -> list[Endpoint]:
     return [first] if first.path else [first._replace(port=first.port + number) for number in range(app["processes"])]
 
 
+def is_local_tcp(app: Mapping[str, Any]) -> bool:
+    """Whether an app listens on this host's own IPv4 addresses alone."""
+    return all(endpoint.port and not endpoint.is_remote() and not endpoint.host.startswith("[") for endpoint in endpoints(app))
+
+
 def _socket(value: Any) -> str:
     endpoint = Endpoint.parse(value)
     if endpoint.host.startswith("["):

@@ -59,6 +59,7 @@ STATIC = Table(
         Key("root", values.ABSOLUTE_PATH, "Directory below which the whole of `path` is looked for. Either this or `alias`."),
         Key("alias", values.ABSOLUTE_PATH, "Directory that stands for `path`. Either this or `root`."),
         Key("expires", nginx.EXPIRES, "How long browsers may keep them."),
+        Key("extra", nginx.RAW_DIRECTIVES, "Directives of nginx for these files, as they are.", default=""),
     )
 )
 
@@ -107,7 +108,12 @@ LOCATION = Table(
             "nginx's configuration.",
             default={},
         ),
-        Key("script_filename", nginx.SCRIPT_FILE, "The parameter `SCRIPT_FILENAME`, which fcgiwrap needs."),
+        Key(
+            "script_filename",
+            nginx.SCRIPT_FILE,
+            "The parameter `SCRIPT_FILENAME`, which fcgiwrap needs. One in the current release is passed on by the path of that release, with "
+            "`DOCUMENT_ROOT`, so that nothing is served from the release before.",
+        ),
         Key("connect_timeout", nginx.TIME, "Until a connection stands.", default="5s"),
         Key("send_timeout", nginx.TIME, "Between two writes of a request.", default="60s"),
         Key("read_timeout", nginx.TIME, "Between two reads of an answer; longer than the app's own limit, so that the app ends first.", default="60s"),
@@ -127,6 +133,7 @@ LOCATION = Table(
         Key("auth", AUTH, "HTTP basic authentication."),
         Key("tls", TLS, "Makes the server one of TLS. Locations of one server share it."),
         Key("extra", nginx.RAW_DIRECTIVES, "Directives of nginx for this location, as they are: the escape hatch.", default=""),
+        Key("server_extra", nginx.RAW_DIRECTIVES, "The same for its server. Locations of one server share them."),
     )
 )
 
@@ -235,6 +242,7 @@ APP = Table(
             otherwise="a ping, which the app itself does not see",
         ),
         Key("locations", ListOf(LOCATION), "Where nginx serves the app.", default=[]),
+        Key("upstream_extra", nginx.RAW_DIRECTIVES, "Directives of nginx for the app's upstream group, as they are.", default=""),
         Key(
             "extra",
             Dictionary(values.text("a key of supervisord", r"[a-z][a-z0-9_]*"), values.EXTRA_VALUE),
@@ -253,6 +261,7 @@ OPTIONS = Table(
         Key("log_dir", values.ABSOLUTE_PATH, "Directory of the logs.", default="/var/log/fcgi"),
         Key("srv_dir", values.ABSOLUTE_PATH, "Directory of the releases.", default="/srv/fcgi"),
         Key("config_dir", values.ABSOLUTE_PATH, "Directory of the generations.", default="/etc/fcgi"),
+        Key("nginx_include_dir", values.ABSOLUTE_PATH, "Directory in which nginx finds our links.", default="/etc/nginx/conf.d"),
         Key("nologin", values.ABSOLUTE_PATH, "Shell of users who may not log in.", default="/usr/sbin/nologin"),
         Key("listen", ListOf(nginx.LISTEN), "Ports and addresses of nginx.", default=["80"]),
         Key("server_name", ListOf(nginx.SERVER_NAME), "Host names.", default=["localhost"]),

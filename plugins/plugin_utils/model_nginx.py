@@ -8,11 +8,14 @@ Note that this plugin util is PRIVATE to the collection. It can have breaking ch
 
 from __future__ import annotations
 
+import hashlib
+import json
 import posixpath
 import re
 from collections.abc import Iterable
 from typing import Any
 
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_defaults import current_release
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import endpoints
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import App, Location, Options
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_locations import Head, as_directory, claims, heads, host_name, script_name, sites
@@ -34,6 +37,7 @@ def upstream(app: App, options: Options) -> dict[str, Any]:
         "name": _upstream_name(app, options),
         "servers": [{"address": address, "max_fails": 0} for address in _upstream_addresses(app)],
         "keepalive": 16 if any(location["keepalive"] for location in app["locations"]) else 0,
+        "extra": app["upstream_extra"],
     }
 
 
@@ -55,13 +59,41 @@ def _gathered(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list]:
 
 
 def _server(names: list[str], addresses: list[str], locations: list[tuple[App, int]], options: Options) -> dict[str, Any]:
-    """locations: apps, and the index of the location in each."""
-    return {
-        "server_name": names,
-        "listen": addresses,
-        "tls": next((app["locations"][index]["tls"] for app, index in locations if app["locations"][index]["tls"]), None),
-        "locations": [_location(app, index, options) for app, index in locations],
-    }
+    """locations: apps, and the index of the location in each. key: the same in every set whose server is the same but for its locations."""
+    shared = {key: next((app["locations"][index][key] for app, index in locations if app["locations"][index][key]), None) for key in ("tls", "server_extra")}
+    head = {"server_name": names, "listen": addresses, "tls": shared["tls"], "extra": shared["server_extra"] or ""}
+    return {**head, "key": _hash(head), "locations": [_location(app, index, options) for app, index in locations]}
+
+
+def _hash(value: Any) -> str:
+    """A short name for a value: the same for the same one."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def server_file(server: dict[str, Any], options: Options) -> dict[str, Any]:
+    """The server block, in which nginx finds the locations of every set: see links."""
+    sites_of_all_sets = posixpath.join(options["nginx_include_dir"], f".fcgi-*.d/{server['key']}.conf")
+    return {"path": f"servers/{server['key']}.conf", "vars": {"server": server, "sites": sites_of_all_sets}}
+
+
+def links(servers: list[dict[str, Any]], options: Options) -> list[dict[str, Any]]:
+    """By what nginx finds the set: its upstreams, its locations of each server, and the servers, each of which stands there once for all sets."""
+    directory, own = options["nginx_include_dir"], f"fcgi-{options['fcgi_set']}"
+    return [
+        {"path": posixpath.join(directory, f"{own}.conf"), "target": "nginx.conf"},
+        # Hidden, so that "include sites-enabled/*" takes the directory for no file.
+        *({"path": posixpath.join(directory, f".{own}.d"), "target": "sites"} for _any in servers[:1]),
+        *(
+            {"path": posixpath.join(directory, f"fcgi-server-{server['key']}.conf"), "target": f"servers/{server['key']}.conf", "shared": True}
+            for server in servers
+        ),
+    ]
+
+
+def site_file(server: dict[str, Any]) -> dict[str, Any]:
+    """The set's own locations in that server."""
+    title = f"its locations in the server {' '.join(server['server_name'])}, port {' '.join(server['listen'])}"
+    return {"path": f"sites/{server['key']}.conf", "vars": {"include": {"title": title, "locations": server["locations"]}}}
 
 
 def include(app: App, options: Options) -> dict[str, Any]:
@@ -69,7 +101,8 @@ def include(app: App, options: Options) -> dict[str, Any]:
     locations: dict[Any, dict[str, Any]] = {}
     for index, location in enumerate(app["locations"]):
         locations.setdefault(tuple(claims(location)), _location(app, index, options))
-    return {"path": f"locations/{app['name']}.conf", "vars": {"include": {"app": app["name"], "locations": list(locations.values())}}}
+    title = f"the locations of {app['name']}, for a server block of your own: include this file in it"
+    return {"path": f"locations/{app['name']}.conf", "vars": {"include": {"title": title, "locations": list(locations.values())}}}
 
 
 def _location(app: App, index: int, options: Options) -> dict[str, Any]:
@@ -78,7 +111,9 @@ def _location(app: App, index: int, options: Options) -> dict[str, Any]:
     auth = location["auth"]
     if auth:
         current = posixpath.join(options["config_dir"], options["fcgi_set"], "fcgi_nginx", "current")
-        auth = {"realm": auth["realm"], "user_file": auth["user_file"] or f"{current}/{_htpasswd_path(app, index)}"}
+        auth = {"realm": auth["realm"], "user_file": auth["user_file"] or f"{current}/{_htpasswd_path(app, location)}"}
+    release = current_release(app, options)
+    in_release = bool(location["script_filename"] and location["script_filename"].startswith(f"{release}/"))
     return {
         "app": app["name"],
         "path": location["path"],
@@ -90,7 +125,8 @@ def _location(app: App, index: int, options: Options) -> dict[str, Any]:
         "next_upstream_tries": len(_upstream_addresses(app)),
         "split": _split(location),
         "directives": _directives(location),
-        "params": _params(location, options),
+        "root": release if in_release else None,
+        "params": _params(location, release if in_release else None, options),
         # As in nginx's stock files: applications take HTTPS for set when it is there, though empty.
         "if_not_empty": ["HTTPS"],
         "static": [_static(static) for static in location["static"]],
@@ -132,8 +168,11 @@ def _directives(location: Location) -> list[list[str]]:
     return [[name, value] for name, value in directives.items() if value is not None]
 
 
-def _params(location: Location, options: Options) -> list[list[str]]:
-    """CGI/1.1 (RFC 3875) and what applications have come to expect, without nginx's stock files, which differ between versions of one distribution."""
+def _params(location: Location, root: str | None, options: Options) -> list[list[str]]:
+    """CGI/1.1 (RFC 3875) and what applications have come to expect, without nginx's stock files, which differ between versions of one distribution.
+
+    root: a link to the current release, if that holds the script. By the link's own name, what remembers files by their path would serve the old one.
+    """
     params = {
         "GATEWAY_INTERFACE": "CGI/1.1",
         "SERVER_SOFTWARE": "nginx",
@@ -155,7 +194,9 @@ def _params(location: Location, options: Options) -> list[list[str]]:
         "REMOTE_PORT": "$remote_port",
         "REMOTE_USER": "$remote_user",
     }
-    if location["script_filename"]:
+    if root:
+        params.update(DOCUMENT_ROOT="$realpath_root", SCRIPT_FILENAME=f"$realpath_root{location['script_filename'][len(root) :]}")
+    elif location["script_filename"]:
         params["SCRIPT_FILENAME"] = location["script_filename"]
     return [[name, value] for name, value in {**params, **location["params"]}.items()]
 
@@ -168,20 +209,19 @@ def _static(static: dict[str, Any]) -> dict[str, Any]:
         "directive": directive,
         "directory": as_directory(static["alias"]) if static["alias"] else static["root"],
         "expires": static["expires"],
+        "extra": static["extra"],
     }
 
 
-def _htpasswd_path(app: App, index: int) -> str:
-    return f"auth/{app['name']}_{index}"
+def _htpasswd_path(app: App, location: Location) -> str:
+    """By what the location is, not by its place in the list: until it has read a new configuration, nginx looks into the new file of this name."""
+    return f"auth/{app['name']}_{_hash([location['server_name'], location['listen'], location['include_only'], location['match'], location['path']])}"
 
 
 def htpasswd(app: App) -> list[dict[str, Any]]:
     """The password files that the locations need."""
-    return [
-        {"path": _htpasswd_path(app, index), "vars": {"htpasswd": location["auth"]["users"]}}
-        for index, location in enumerate(app["locations"])
-        if location["auth"] and location["auth"]["users"]
-    ]
+    users = {_htpasswd_path(app, location): location["auth"]["users"] for location in app["locations"] if location["auth"] and location["auth"]["users"]}
+    return [{"path": path, "vars": {"htpasswd": accounts}} for path, accounts in users.items()]
 
 
 def urls(app: App) -> list[str]:

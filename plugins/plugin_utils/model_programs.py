@@ -15,7 +15,8 @@ import re
 import shlex
 from typing import Any
 
-from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import endpoints
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_defaults import current_release
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import endpoints, is_local_tcp
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import SAME_IN_SUPERVISORD, App, Options
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_runtimes import RUNTIMES
 
@@ -42,6 +43,7 @@ def program(app: App) -> dict[str, Any]:
             "user": app["user"],
             "autostart": app["autostart"],
             "startsecs": app["startsecs"],
+            "stopwaitsecs": app["stopwaitsecs"],
             "reload_signal": app["reload_signal"],
         },
     }
@@ -72,6 +74,7 @@ def _option_text(value: Any) -> str:
 def _environment(app: App) -> dict[str, str]:
     return {
         **RUNTIMES[app["runtime"]].environment,
+        **({"FCGI_WEB_SERVER_ADDRS": "127.0.0.1"} if RUNTIMES[app["runtime"]].libfcgi and is_local_tcp(app) else {}),
         "HOME": app["home"],
         "USER": app["user"],
         "LOGNAME": app["user"],
@@ -108,7 +111,7 @@ def release(app: App, options: Options) -> dict[str, Any]:
     """What the module fcgi_release is given. executable: the program's path inside the release, if it lies there."""
     path = posixpath.join(options["srv_dir"], app["name"])
     executable = app["command"][0]
-    current = f"{path}/current/"
+    current = f"{current_release(app, options)}/"
     return {
         **app["release"],
         "app": app["name"],
@@ -119,10 +122,19 @@ def release(app: App, options: Options) -> dict[str, Any]:
     }
 
 
-def commands(apps: list[App], releases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is executed. pending: whether a release will bring it."""
-    brought = {release["app"] for release in releases if release["executable"]}
-    return [{"app": app["name"], "command": app["command"][0], "user": app["user"], "pending": app["name"] in brought} for app in apps]
+def commands(apps: list[App], options: Options) -> list[dict[str, Any]]:
+    """What is executed, by the supervisor or by fcgiwrap. pending: whether a release will bring it."""
+    executed = [(app, path) for app in apps for path in [app["command"][0], *_scripts(app)]]
+    return [
+        {"app": app["name"], "command": path, "user": app["user"], "pending": bool(app["release"]) and path.startswith(f"{current_release(app, options)}/")}
+        for app, path in executed
+    ]
+
+
+def _scripts(app: App) -> list[str]:
+    """The programs that fcgiwrap is told to run; what has a variable of nginx only a request can tell."""
+    scripts = [location["script_filename"] for location in app["locations"]] if app["runtime"] == "fcgiwrap" else []
+    return sorted({script for script in scripts if script and "$" not in script})
 
 
 def groups(apps: list[App]) -> dict[str, list[str]]:
@@ -135,13 +147,14 @@ def groups(apps: list[App]) -> dict[str, list[str]]:
 
 
 def purged(app: App, present: list[App], options: Options) -> dict[str, Any]:
-    """What is removed for good: what the roles make, and nothing else that may lie beside it. A user stays unless it is the app's own."""
-    user_is_its_own = app["user"] == f"fcgi-{app['name']}" and all(app["user"] != other["user"] for other in present)
+    """What is removed for good: what the roles make, and nothing else that may lie beside it. A user or group stays unless it is the app's own."""
+    own = f"fcgi-{app['name']}"
+    user_is_its_own = app["user"] == own and all(app["user"] != other["user"] for other in present)
     directory = posixpath.join(options["srv_dir"], app["name"])
     return {
         "name": app["name"],
         "user": app["user"] if user_is_its_own else "",
-        "group": app["group"] if user_is_its_own else "",
+        "group": own if user_is_its_own and app["group"] == own else "",
         "paths": [posixpath.join(directory, name) for name in ("releases", "current", ".lock", "home")],
         "directory": directory,
         # In the directory of all logs, those of the processes of this app and no other: shop_00.log, its backups, and shop_00.err.log.

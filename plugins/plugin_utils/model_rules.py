@@ -8,17 +8,27 @@ Note that this plugin util is PRIVATE to the collection. It can have breaking ch
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 from typing import Any
 
-from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import Endpoint
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import Endpoint, endpoints
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import APP, MANAGED, App, Location
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_locations import Head, as_directory, claims
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_nginx_values import URI_PATH
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_runtimes import RUNTIMES
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_types import Place
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_values import is_log_path
+
+# Variables of nginx that are rarely what an app wants to be told.
+_DOUBTFUL = {
+    **dict.fromkeys(
+        ("uri", "document_uri"), "is decoded, and no longer what the client sent: $request_uri is; the script's part of it is $fastcgi_script_name"
+    ),
+    "request_filename": "is made of the decoded path: $realpath_root$fastcgi_script_name leaves out what follows the script",
+    "document_root": "names a link, such as current, and not the release that it leads to: $realpath_root does",
+}
 
 
 def check(app: App, given: dict[str, Any], place: Place) -> None:
@@ -28,6 +38,8 @@ def check(app: App, given: dict[str, Any], place: Place) -> None:
         rule(app, place)
     for index, location in enumerate(app["locations"]):
         _check_location(location, place.key("locations").item(index))
+        if app["runtime"] == "fcgiwrap":
+            _check_cgi(app, location, place.key("locations").item(index))
 
 
 def _check_kind(app: App, given: dict[str, Any], place: Place) -> None:
@@ -116,6 +128,29 @@ def _check_location(location: Location, place: Place) -> None:
     if "SCRIPT_FILENAME" in location["params"]:
         place.key("params").key("SCRIPT_FILENAME").error("has a key of its own: script_filename")
 
+    for key, value in _passed_on(location).items():
+        if "http_host" in _variables(value):
+            place.key(key).error(f"{place.show(value)}: $http_host is whatever a client writes; $host is what nginx checked, and HTTP_HOST has the port too")
+
+
+def _check_cgi(app: App, location: Location, place: Place) -> None:
+    """fcgiwrap runs whatever SCRIPT_FILENAME, or DOCUMENT_ROOT with SCRIPT_NAME, says."""
+    open_key = "script_filename" if "$" in (location["script_filename"] or "") else "params.DOCUMENT_ROOT"
+    is_open = open_key == "script_filename" or (not location["script_filename"] and "DOCUMENT_ROOT" in location["params"])
+    if is_open and not any(word.startswith("-p") for word in app["command"] or ()):
+        place.key(open_key).error("lets a request choose the program: give one path as script_filename, or list with -p in command what fcgiwrap may run")
+
+
+def _passed_on(location: Location) -> dict[str, str]:
+    """The values that the app is told as the operator wrote them, by key."""
+    script = {"script_filename": location["script_filename"]} if location["script_filename"] else {}
+    return {**script, **{f"params.{name}": value for name, value in location["params"].items()}}
+
+
+def _variables(value: str) -> set[str]:
+    """The variables of nginx in a value, without $ and braces."""
+    return set(re.findall(r"\$\{?(\w+)", value))
+
 
 def _check_one_of(table: dict[str, Any], keys: tuple[str, str], place: Place) -> None:
     if sum(bool(table[key]) for key in keys) != 1:
@@ -124,16 +159,49 @@ def _check_one_of(table: dict[str, Any], keys: tuple[str, str], place: Place) ->
 
 def warnings(app: App) -> Iterator[tuple[str, str]]:
     """What works, but rarely as meant: (key, text). Few."""
+    yield from _warnings_of_program(app)
+    for index, location in enumerate(app["locations"]):
+        for key, text in _warnings_of_location(app, location):
+            yield f"locations[{index}].{key}", text
+
+
+def _warnings_of_program(app: App) -> Iterator[tuple[str, str]]:
     runtime = RUNTIMES[app["runtime"]]
     shell_words = [word for word in app["command"][1:] if re.fullmatch(r"&&?|\|\|?|;|[0-9]?(>>?|<)(&[0-9])?", word)]
     if shell_words:
         yield "command", f"no shell runs it: {shell_words[0]} is passed on as a word"
+    yield from _warnings_of_shell(app)
     if app["socket_mode"] and int(app["socket_mode"], 8) & 0o002:
         yield "socket_mode", f"{app['socket_mode']} lets every user of the host send requests"
     if app["runtime"] == "mapserver" and "MAPSERVER_CONFIG_FILE" not in app["environment"]:
         yield "environment", "without MAPSERVER_CONFIG_FILE, MapServer 8 answers one error and exits"
-    for index, location in enumerate(app["locations"]):
-        if location["keepalive"] and runtime.one_request:
-            yield f"locations[{index}].keepalive", f"a process of runtime {app['runtime']} serves one connection at a time: kept ones starve the others"
-        if app["runtime"] == "fcgiwrap" and not location["script_filename"]:
-            yield f"locations[{index}].script_filename", "missing: fcgiwrap does not know which program to run"
+    if runtime.libfcgi and any(endpoint.is_remote() for endpoint in endpoints(app)) and "FCGI_WEB_SERVER_ADDRS" not in app["environment"]:
+        yield "environment", "without FCGI_WEB_SERVER_ADDRS, the addresses of its web servers, the app takes requests of every host that reaches it"
+    if runtime.graceful and app["stopsignal"] not in runtime.graceful:
+        yield "stopsignal", f"{app['stopsignal']} ends runtime {app['runtime']} in the midst of a request; {', '.join(runtime.graceful)} let it finish"
+    if app["autorestart"] is not True:
+        yield "autorestart", f"{str(app['autorestart']).lower()} leaves healthy workers, which exit 0, stopped; with the last one the socket closes"
+    if app["socket_backlog"] and app["socket_backlog"] < 4 * app["processes"]:
+        yield "socket_backlog", f"{app['socket_backlog']} is little for {app['processes']} processes: where it is full, nginx answers 502 at once"
+
+
+def _warnings_of_shell(app: App) -> Iterator[tuple[str, str]]:
+    """A shell stays between the supervisor and the program unless it is told to make way."""
+    shell, words = posixpath.basename(app["command"][0]), app["command"][1:]
+    script = next((script for option, script in zip(words, words[1:]) if re.fullmatch(r"-[a-z]*c", option)), None)
+    if shell not in ("sh", "bash", "dash", "ash", "ksh", "zsh") or script is None:
+        return
+    if not re.search(r"(^|[\s;&|(])exec\s", script):
+        yield "command", f"{shell} stays, and the signals of the supervisor reach it alone: write exec before the program"
+    elif shell == "bash" and app["stopsignal"] == "QUIT" and not re.match(r"\s*exec\s", script):
+        yield "command", "bash ignores QUIT until exec replaces it: use sh"
+
+
+def _warnings_of_location(app: App, location: Location) -> Iterator[tuple[str, str]]:
+    if location["keepalive"] and RUNTIMES[app["runtime"]].libfcgi:
+        yield "keepalive", f"a process of runtime {app['runtime']} serves one connection at a time: kept ones starve the others"
+    if app["runtime"] == "fcgiwrap" and not location["script_filename"]:
+        yield "script_filename", "missing: fcgiwrap does not know which program to run"
+    for key, value in _passed_on(location).items():
+        for variable in sorted(_variables(value) & _DOUBTFUL.keys()):
+            yield key, f"${variable} {_DOUBTFUL[variable]}"

@@ -17,14 +17,16 @@ from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_types import 
 class Runtime(NamedTuple):
     """Presets. stopsignal: the one that lets a request in flight finish. stopwaitsecs: seconds. keepalive: whether nginx may keep connections open.
 
-    one_request: a process serves one connection at a time, and a kept one starves all others. shares_socket: whether processes may share a socket.
+    graceful: the signals that let a request in flight finish; empty where that depends on the program. libfcgi: whether it is built on that library; then
+    a process serves one connection at a time, and a kept one starves all others. shares_socket: whether processes may share a socket.
     """
 
     about: str
     stopsignal: str = "TERM"
     stopwaitsecs: int = 10
     keepalive: bool = False
-    one_request: bool = False
+    graceful: tuple[str, ...] = ()
+    libfcgi: bool = False
     shares_socket: bool = True
     environment: Mapping[str, str] = EMPTY
 
@@ -32,11 +34,16 @@ class Runtime(NamedTuple):
 RUNTIMES = {
     "generic": Runtime("Anything else: the safe choices."),
     "go": Runtime("net/http/fcgi. Only a program that handles TERM itself finishes its requests.", keepalive=True),
-    "libfcgi": Runtime("C and C++ programs with libfcgi.", one_request=True),
-    "perl": Runtime("FCGI.pm, CGI::Fast, Plack.", one_request=True),
-    "flup": Runtime("Python with flup."),
-    "fastcgipp": Runtime("fastcgi++. Processes cannot share a socket: under load all but one exit.", stopsignal="USR1", keepalive=True, shares_socket=False),
-    "mapserver": Runtime("MapServer. An idle process takes no notice of TERM, so the wait is short.", stopwaitsecs=2, one_request=True),
-    "qgis": Runtime("QGIS Server.", one_request=True, environment={"QT_QPA_PLATFORM": "offscreen"}),
-    "fcgiwrap": Runtime("CGI programs through fcgiwrap.", one_request=True),
-}
+    "libfcgi": Runtime("C and C++ programs with libfcgi.", graceful=("TERM", "USR1"), libfcgi=True),
+    "perl": Runtime("FCGI.pm, CGI::Fast, Plack.", graceful=("TERM", "USR1"), libfcgi=True),
+    "flup": Runtime("Python with flup.", graceful=("TERM", "INT", "HUP")),
+    "fastcgipp": Runtime(
+        "fastcgi++. Processes cannot share a socket: under load all but one exit.",
+        stopsignal="USR1", graceful=("USR1",), keepalive=True, shares_socket=False,
+    ),
+    "mapserver": Runtime(
+        "MapServer. An idle process takes no notice of TERM, so the wait is short.", stopwaitsecs=2, graceful=("TERM", "USR1"), libfcgi=True
+    ),
+    "qgis": Runtime("QGIS Server.", libfcgi=True, environment={"QT_QPA_PLATFORM": "offscreen"}),
+    "fcgiwrap": Runtime("CGI programs through fcgiwrap.", graceful=("TERM", "USR1"), libfcgi=True),
+}  # fmt: skip

@@ -58,6 +58,7 @@ class Supervisord:
         (directory / "conf.d").mkdir()
         (directory / "supervisord.conf").write_text(f"{_CONFIGURATION}\n{server}\n{login}\n")
         self._process = None
+        self._orphans = []
 
     @property
     def rpc(self):
@@ -91,18 +92,19 @@ class Supervisord:
         generations = self.declared / "generations"
         generation = f"{len(list(generations.glob('*'))) + 1:06}"
         (generations / generation).mkdir(parents=True)
-        metadata = {"programs": [self._declaration(program) for program in programs]}
+        metadata = {"programs": [self.declaration(program) for program in programs]}
         manifest = {"version": 1, "digest": generation, "files": [], "directories": [], "links": [], "metadata": metadata}
         (generations / generation / ".manifest.json").write_text(json.dumps(manifest))
         (self.declared / "new").symlink_to(f"generations/{generation}")
         (self.declared / "new").rename(self.declared / "current")
         return generation
 
-    def _declaration(self, program):
+    def declaration(self, program):
+        """An item of metadata.programs."""
         given = {"name": program} if isinstance(program, str) else program
         usual = {
             "app": given["name"], "kind": "fcgi", "groups": [], "socket": self.socket(given["name"]), "listen": [], "user": "root",
-            "autostart": True, "startsecs": 0, "reload_signal": None,
+            "autostart": True, "startsecs": 0, "stopwaitsecs": 2, "reload_signal": None,
         }  # fmt: skip
         return {**usual, **given}
 
@@ -123,15 +125,20 @@ class Supervisord:
         return False
 
     def stop(self):
-        """End supervisord and its programs; not politely, since programs of tests take their time."""
-        if self._process is None:
-            return
+        """End supervisord and its programs, orphans too; not politely, since programs of tests take their time."""
+        if self._process is not None:
+            self.die()
+        for child in self._orphans:  # each leads a process group
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
+
+    def die(self):
+        """End supervisord alone, as a crash does: its programs go on."""
         children = pathlib.Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        self._orphans += map(int, children)
         self._process.kill()
         self._process.wait()
-        for child in children:  # each leads a process group
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(int(child), signal.SIGKILL)
+        self._process = None
 
     def processes(self, program=None):
         """Supervisord's own words about the processes of a program (or all), by process name."""

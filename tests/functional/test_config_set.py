@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import select
+import shutil
 import signal
 import stat
 import subprocess
@@ -19,6 +20,7 @@ import tarfile
 from io import BytesIO
 
 import pytest
+from ansible_collections.webops.fastcgi.plugins.module_utils.converge import Journal
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationStore
 from ansible_collections.webops.fastcgi.plugins.modules import config_set as config_set_module
 from forked import run_forked
@@ -35,10 +37,10 @@ class ConfigSet:
         self.temporary = root / "tmp"  # made, handed to the module and removed by the action plugin
         self.temporary.mkdir()
 
-    def __call__(self, files=None, check=False, diff=False, **options):
+    def __call__(self, files=None, check=False, diff=False, prepare=None, **options):
         """Run the module."""
         internal = {"_ansible_check_mode": check, "_ansible_diff": diff, "_ansible_tmpdir": str(self.temporary)}
-        return run_forked(config_set_module, {**self.arguments(files, **options), **internal})
+        return run_forked(config_set_module, {**self.arguments(files, **options), **internal}, prepare)
 
     def arguments(self, files=None, **options):
         """The module's arguments. files: content by path, or a dict with content and options."""
@@ -149,6 +151,58 @@ class TestInstallation:
         assert (result["applied"], result["pending"]) == ("000001", False)
 
 
+class Selinux:
+    """A host whose policy gives every place a type of its own. A label belongs to the inode, so it survives a rename."""
+
+    def __init__(self, path):
+        self.path = path
+        path.write_text("{}")
+
+    def context(self, path):
+        return json.loads(self.path.read_text()).get(str(os.lstat(path).st_ino), "unlabeled_t")
+
+    def set(self, path, context):
+        self.path.write_text(json.dumps({**json.loads(self.path.read_text()), str(os.lstat(path).st_ino): context}))
+
+    def default(self, path, mode):
+        return f"{stat.S_IFMT(mode):o} of {path}"
+
+    def enable(self):
+        """In the process of the module."""
+        module = config_set_module.AnsibleModule
+        module.selinux_enabled = lambda _module: True
+        module.selinux_default_context = lambda _module, path, mode=0: [self.default(path, mode)]
+        module.selinux_context = lambda _module, path: [self.context(path)]
+        module.set_context_if_different = lambda _module, path, context, changed: self.set(path, context[0])
+
+
+class TestSelinux:
+    @pytest.fixture
+    def selinux(self, tmp_path):
+        return Selinux(tmp_path / "contexts.json")
+
+    @pytest.fixture
+    def links(self, config_set):
+        return [str(config_set.current), str(config_set.root / "site.conf")]
+
+    @pytest.fixture
+    def install(self, config_set, selinux):
+        return lambda text: config_set({"a.conf": text}, links=config_set.link(), prepare=selinux.enable)
+
+    def test_links_have_the_context_of_their_place_from_the_moment_that_they_are_there(self, install, selinux, links):
+        install("1")
+        assert [selinux.context(link) for link in links] == [selinux.default(link, stat.S_IFLNK) for link in links]
+        assert not install("1")["changed"]
+
+    @pytest.mark.parametrize("number", [0, 1], ids=["current", "entry"])
+    def test_a_link_with_another_context_is_made_again(self, install, selinux, links, number):
+        install("1")
+        selinux.set(links[number], "unconfined_t")
+        assert install("1")["changed"]
+        assert [selinux.context(link) for link in links] == [selinux.default(link, stat.S_IFLNK) for link in links]
+        assert not install("1")["changed"]
+
+
 class TestCheckMode:
     def test_a_virgin_host_is_predicted_and_left_virgin(self, config_set, run_module):
         files = {"a.conf": {"content": "1", "owner": "made-by-this-play"}}
@@ -171,6 +225,24 @@ class TestCheckMode:
         assert installed({"a.conf": "2"}, check=True)["generation"] == "000002"
         assert installed(state="absent", check=True)["changed"]
         assert sorted(str(path) for path in installed.path.rglob("*")) == before
+
+
+class TestChangedParts:
+    PARTS = r"^\[program:(.+)\]$"
+
+    def install(self, config_set, content, **options):
+        return config_set({"a.conf": {"content": content, "parts": self.PARTS}}, **options).get("changed_parts")
+
+    @pytest.mark.parametrize("check", [True, False], ids=["check", "real"])
+    def test_changed_new_and_gone_parts_are_named_and_none_else(self, config_set, check):
+        former = "; header\n[program:shop]\na=1\n\n[program:blog]\na=1\n\n[program:gone]\na=1\n"
+        assert self.install(config_set, former) == ["blog", "gone", "shop"]
+        assert self.install(config_set, former) == []
+        assert self.install(config_set, "; other\n[program:new]\na=1\n[program:blog]\na=1\n[program:shop]\na=2", check=check) == ["gone", "new", "shop"]
+
+    def test_a_pattern_without_a_group_is_refused(self, config_set):
+        result = config_set({"a.conf": {"content": "[x]", "parts": r"^\[x\]$"}})
+        assert result["failed"] and "parts is not a regular expression with a group" in result["msg"] and not config_set.current.exists()
 
 
 class TestDiff:
@@ -298,6 +370,7 @@ class TestStates:
     def test_absent_removes_everything_that_is_ours(self, config_set):
         config_set({"a.conf": "1"}, links=config_set.link())
         config_set.store.mark_applied("000001")
+        Journal(str(config_set.path)).write(["shop:shop_00"])
         assert config_set(state="absent")["changed"]
         assert sorted(os.listdir(config_set.root)) == ["archive.tar", "tmp"]
         assert not config_set(state="absent")["changed"]
@@ -365,6 +438,9 @@ class TestValidation:
         assert os.listdir(installed.temporary) == []
 
 
+CONFLICT = {"forbid": r'conflicting server name "\S+" on [^\s,]+', "advice": "set fcgi_nginx_server_name"}
+
+
 class TestNginx:
     """nginx's own test follows absolute includes into the live tree; ours does not."""
 
@@ -376,14 +452,15 @@ class TestNginx:
         (confd.parent / "nginx.conf").write_text(main)
         return confd.parent
 
-    def install(self, config_set, tree, snippet):
+    def install(self, config_set, tree, snippet, main="nginx.conf", include_dir=None, **validate):
         return config_set(
             {"nginx.conf": f"include {config_set.current}/locations/*.conf;\n", "locations/shop.conf": snippet},
-            links=[{"path": str(tree / "conf.d/fcgi.conf"), "target": "nginx.conf"}],
+            links=[{"path": f"{include_dir or tree / 'conf.d'}/fcgi.conf", "target": "nginx.conf"}],
             validate={
-                "command": ["nginx", "-t", "-q", "-c", "{tree}/nginx.conf"],
+                "command": ["nginx", "-t", "-q", "-c", f"{{tree}}/{main}"],
                 "tree": str(tree),
                 "substitute": [{"pattern": r"^pid\s+[^;]+;", "replacement": "pid {tree}/nginx.pid;"}],
+                **validate,
             },
         )
 
@@ -402,6 +479,153 @@ class TestNginx:
         self.install(config_set, tree, "map $host $shop { default 1; }\n")
         (config_set.current / "locations/shop.conf").write_text("broken_directive on;\n")
         assert self.install(config_set, tree, "map $host $shop { default 2; }\n")["generation"] == "000002"
+
+    @staticmethod
+    def server(name):
+        return f"server {{ listen 127.0.0.1:8099; server_name {name}; }}\n"
+
+    def test_a_server_name_of_the_site_is_refused_with_the_way_out(self, config_set, tree):
+        (tree / "conf.d/site.conf").write_text(self.server("shop.example.org"))
+        result = self.install(config_set, tree, self.server("shop.example.org"), **CONFLICT)
+        assert 'conflicting server name "shop.example.org" on 127.0.0.1:8099' in result["msg"]
+        assert result["msg"].splitlines()[-2] == "set fcgi_nginx_server_name"
+        assert not config_set.current.exists()
+
+    def test_a_conflict_that_the_site_has_with_itself_is_none_of_ours(self, config_set, tree):
+        (tree / "conf.d/site.conf").write_text(self.server("a.example.org") * 2)
+        result = self.install(config_set, tree, self.server("shop.example.org"), **CONFLICT)
+        assert not result["failed"], result["msg"]
+        result = self.install(config_set, tree, self.server("a.example.org"), **CONFLICT)
+        assert 'conflicting server name "a.example.org"' in result["msg"]
+
+    def test_a_main_file_of_another_name_and_links_beside_its_directory_are_tested_as_staged(self, config_set, tree):
+        beside = config_set.root / "beside"
+        beside.mkdir()
+        main = (tree / "nginx.conf").read_text().replace(f"{tree}/conf.d", str(beside))
+        (tree / "main.conf").write_text(main)
+        (tree / "nginx.conf").write_text("not a configuration")
+        where = {"main": "main.conf", "include_dir": beside}
+        assert not self.install(config_set, tree, "map $host $shop { default 1; }\n", **where)["failed"]
+        result = self.install(config_set, tree, "broken_directive on;\n", **where)
+        assert f'unknown directive "broken_directive" in {config_set.current}/locations/shop.conf:1' in result["msg"]
+
+
+class TestShared:
+    """Two sets beside each other that have one link for both."""
+
+    @pytest.fixture
+    def first(self, tmp_path):
+        return self.beside(tmp_path, "first")
+
+    @pytest.fixture
+    def second(self, tmp_path):
+        return self.beside(tmp_path, "second")
+
+    @staticmethod
+    def beside(tmp_path, name):
+        root = tmp_path / name
+        root.mkdir()
+        return ConfigSet(root)
+
+    @staticmethod
+    def serve(config_set, *names, **options):
+        root = config_set.root.parent
+        links = [{"path": f"{root}/{name}.conf", "target": f"servers/{name}", "shared": True} for name in names]
+        return config_set({f"servers/{name}": "server" for name in names} or {"none": ""}, links=links, **options)
+
+    @staticmethod
+    def server(config_set, name="shop"):
+        link = config_set.root.parent / f"{name}.conf"
+        return os.readlink(link) if link.is_symlink() else None
+
+    def test_the_first_one_makes_it_and_the_second_one_finds_it_there(self, first, second):
+        assert self.serve(first, "shop")["changed"]
+        assert self.serve(second, "shop")["changed"]
+        assert self.server(first) == f"{first.current}/servers/shop"
+        for config_set in (first, second):
+            assert not self.serve(config_set, "shop")["changed"]
+
+    @pytest.mark.parametrize("leave", ["declares it no longer", "is removed"])
+    def test_it_passes_to_the_other_one_when_its_holder_goes(self, first, second, leave):
+        self.serve(first, "shop")
+        self.serve(second, "shop")
+        result = self.serve(first) if leave == "declares it no longer" else first(state="absent")
+        assert not result["failed"], result["msg"]
+        assert self.server(first) == f"{second.current}/servers/shop"
+        assert not self.serve(second, "shop")["changed"]
+        self.serve(second)
+        assert self.server(first) is None
+
+    def test_one_that_does_not_hold_it_leaves_it_where_it_is(self, first, second):
+        self.serve(first, "shop")
+        self.serve(second, "shop")
+        second(state="absent")
+        assert self.server(first) == f"{first.current}/servers/shop"
+
+    def test_turning_back_gives_it_away_and_takes_it_again(self, first, second):
+        self.serve(first)
+        self.serve(first, "shop")
+        self.serve(second, "shop")
+        first(state="previous")
+        assert self.server(first) == f"{second.current}/servers/shop"
+        second(state="absent")
+        self.serve(first, "shop")
+        assert self.server(first) == f"{first.current}/servers/shop"
+
+    def test_one_whose_set_was_deleted_by_hand_is_taken_over(self, first, second):
+        self.serve(first, "shop")
+        shutil.rmtree(first.path)
+        assert self.serve(second, "shop")["changed"]
+        assert self.server(second) == f"{second.current}/servers/shop"
+
+    @pytest.fixture
+    def confd(self, tmp_path):
+        confd = tmp_path / "etc/nginx/conf.d"
+        confd.mkdir(parents=True)
+        main = f"pid {tmp_path}/live.pid;\nerror_log stderr;\nevents {{}}\nhttp {{ access_log off; include {confd}/*.conf; }}\n"
+        (confd.parent / "nginx.conf").write_text(main)
+        return confd
+
+    @staticmethod
+    def locate(config_set, confd, location):
+        """Have a location in the server of all sets; none without it."""
+        links = [
+            {"path": f"{confd}/server.conf", "target": "servers/server.conf", "shared": True},
+            {"path": f"{confd}/.{config_set.root.name}.d", "target": "sites"},
+        ]
+        files = {"servers/server.conf": f"server {{ listen 127.0.0.1:8099; include {confd}/.*.d/site.conf; }}\n", "sites/site.conf": location}
+        validate = {"command": ["nginx", "-t", "-c", "{tree}/nginx.conf"], "tree": str(confd.parent)}
+        validate["substitute"] = [{"pattern": r"^pid\s+[^;]+;", "replacement": "pid {tree}/nginx.pid;"}]
+        return config_set(files if location else {"none": ""}, links=links if location else [], validate=validate)
+
+    def test_what_a_set_adds_to_the_server_that_another_one_holds_is_validated_as_staged(self, first, second, confd):
+        self.locate(first, confd, "location /first { return 200; }")
+        result = self.locate(second, confd, "broken_directive on;")
+        assert f'unknown directive "broken_directive" in {confd}/.second.d/site.conf:1' in result["msg"]
+        result = self.locate(second, confd, "location /first { return 200; }")
+        assert 'duplicate location "/first"' in result["msg"]
+        assert self.locate(second, confd, "location /second { return 200; }")["changed"]
+
+    def test_what_a_set_takes_out_of_a_server_is_not_asked_of_the_live_one(self, first, second, confd):
+        self.locate(first, confd, "location /first { return 200; }")
+        self.locate(second, confd, "location /second { return 200; }")
+        for config_set in (first, second):
+            (config_set.current / "sites" / "site.conf").write_text("broken_directive on;")
+            result = self.locate(config_set, confd, None)
+            assert not result["failed"], result["msg"]
+
+    def test_a_foreign_link_in_its_place_is_left_alone(self, first):
+        (first.root.parent / "shop.conf").symlink_to("/etc/hostname")
+        assert "that is not ours is in the way" in self.serve(first, "shop")["msg"]
+        assert self.server(first) == "/etc/hostname"
+
+    def test_check_mode_and_diff_tell_of_the_passing(self, first, second):
+        self.serve(first, "shop")
+        self.serve(second, "shop")
+        result = self.serve(first, check=True, diff=True)
+        (links,) = (part for part in result["diff"] if part["before_header"] == "links")
+        assert f"{second.current}/servers/shop" in links["after"]
+        assert self.server(first) == f"{first.current}/servers/shop"
 
 
 class Playbook:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import grp
+import json
 import os
 import pathlib
 import pwd
@@ -17,7 +18,7 @@ import tempfile
 from contextlib import contextmanager
 
 import pytest
-from ansible_collections.webops.fastcgi.plugins.module_utils import host
+from ansible_collections.webops.fastcgi.plugins.module_utils import host, nginx_conf
 
 USER = "nobody"
 
@@ -353,12 +354,15 @@ def test_a_running_nginx_is_found_by_its_own_configuration(look, directory):
 
 def test_a_host_without_nginx_and_supervisord_is_described(monkeypatch, directory):
     monkeypatch.setattr(host, "SYSTEM_PATH", str(directory))
-    params = {"nginx_conf": "/no", "supervisord_conf": "/no", "own": "/no", "url": "unix:///no.sock"}
+    params = {
+        "nginx_conf": "/no", "supervisord_conf": "/no", "own": "/no", "url": "unix:///no.sock", "nginx_link": "/no", "nginx_listens": (), "set_path": "/no/set",
+    }  # fmt: skip
     result = host.host_info({**params, **dict.fromkeys(("users", "groups", "programs", "commands", "listens", "paths_executable", "directories"), ())})
     assert result["supervisord"] == {"installed": False, "binary": "", "interpreter": "", "pid": 0, "running": False, "conf_exists": False}
     user = "www-data" if os.path.exists("/etc/debian_version") else "nginx"
     packaged = {"pid_file": "/run/nginx.pid", "error_log": "/var/log/nginx/error.log"}
-    assert result["nginx"] == {"installed": False, "binary": "", "version": "", "user": user, "group": user, "pid": 0, "running": False, **packaged}
+    absent = {"installed": False, "binary": "", "version": "", "pid": 0, "running": False, "problems": []}
+    assert result["nginx"] == {"user": user, "group": user, **absent, **packaged}
 
 
 @pytest.mark.parametrize(
@@ -371,8 +375,79 @@ def test_a_host_without_nginx_and_supervisord_is_described(monkeypatch, director
         ("", "configure arguments: --with-debug", ("nobody", "nogroup" if host.group_exists("nogroup") else "nobody")),
     ],
 )
-def test_the_account_of_nginx_is_by_its_configuration_else_as_compiled_in(configuration, build, account):
-    assert host.nginx_account(configuration, build) == account
+def test_the_account_of_nginx_is_by_its_configuration_else_as_compiled_in(directory, configuration, build, account):
+    (directory / "nginx.conf").write_text(configuration)
+    assert host.nginx_account(nginx_conf.read(str(directory / "nginx.conf")), build) == account
+
+
+def test_nginx_is_read_with_its_includes_and_what_is_a_servers_is_not_the_masters(look, directory):
+    (directory / "nginx.conf").write_text("http { server { error_log /var/log/one-server.log; } }\ninclude main/*.conf;\nuser late; # the first one counts\n")
+    (directory / "main").mkdir()
+    (directory / "main" / "a.conf").write_text(f"user www-data 'daemon';\nerror_log {directory}/error.log;\n")
+    found = look()["nginx"]
+    assert (found["user"], found["group"], found["error_log"]) == ("www-data", "daemon", f"{directory}/error.log")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'http { # no "quote\n include conf.d/*.conf; }',
+        "events {}\nhttp { map $a ${b} { '}' x; \"a;{\" y; } include 'conf.d/*.conf'; }",
+        "include http.conf;",
+        "http { content_by_lua_block { if x then y = {} end } include {here}/conf.d/f*.conf; }",
+    ],
+)
+def test_a_directory_that_nginx_includes_is_no_problem(look, directory, text):
+    (directory / "nginx.conf").write_text(text.replace("{here}", str(directory)))
+    (directory / "http.conf").write_text("http { include conf.d/*.conf; }")
+    assert look(nginx_link=f"{directory}/conf.d/fcgi-default.conf")["nginx"]["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "included"),
+    [
+        ("http { include sites/*; }", "{here}/sites/*"),
+        ("http { include conf.d/fcgi-other.conf; }", "{here}/conf.d/fcgi-other.conf"),
+        ("http { # include conf.d/*.conf;\n }", "nothing"),
+        ("http { server { include conf.d/*.conf; } }", "nothing"),
+        ("stream { include conf.d/*.conf; }", "nothing"),
+    ],
+)
+def test_a_directory_that_nginx_does_not_include_is_a_problem(look, directory, text, included):
+    (directory / "nginx.conf").write_text(text)
+    (problem,) = look(nginx_link=f"{directory}/conf.d/fcgi-default.conf")["nginx"]["problems"]
+    assert f"includes {included.replace('{here}', str(directory))}, and so not {directory}/conf.d/fcgi-default.conf" in problem
+    assert "set fcgi_nginx_include_dir" in problem
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_port_that_another_process_has_keeps_nginx_from_starting(look, directory, ours):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = "" if ours else f"server {{ listen *:{port} default_server; }}"
+        (directory / "nginx.conf").write_text(f"http {{ include conf.d/*.conf; {server} }}")
+        look_for_nginx = {"nginx_link": f"{directory}/conf.d/x.conf", "nginx_listens": [str(port)] if ours else []}
+        (problem,) = look(**look_for_nginx)["nginx"]["problems"]
+    address = f"fcgi_apps: listen {port}" if ours else f"{directory}/nginx.conf: listen *:{port}"
+    assert problem == f"{address} of nginx is in use by {host.process_name(os.getpid())} (pid {os.getpid()}): stop it, or choose another address"
+    assert look(**look_for_nginx)["nginx"]["problems"] == []
+    assert look(nginx_listens=[str(port)])["nginx"]["problems"] == []
+
+
+def test_a_running_nginx_may_have_what_it_has(look, directory):
+    port = free_port()
+    (directory / "nginx.conf").write_text(
+        f"user root; pid {directory}/nginx.pid; error_log stderr notice; daemon off; events {{}}\n"
+        f"http {{ access_log off; include conf.d/*.conf; server {{ listen 127.0.0.1:{port}; }} }}\n"
+    )
+    command = ["nginx", "-c", directory / "nginx.conf", "-p", directory]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert any("start worker process" in line for line in iter(process.stderr.readline, "")), "nginx did not start"
+            found = look(nginx_link=f"{directory}/conf.d/x.conf", nginx_listens=[f"127.0.0.1:{port}"])["nginx"]
+        finally:
+            process.terminate()
+    assert (found["running"], found["problems"]) == (True, [])
 
 
 @pytest.mark.parametrize(
@@ -388,3 +463,30 @@ def test_the_account_of_nginx_is_by_its_configuration_else_as_compiled_in(config
 def test_the_interpreter_of_supervisord_is_read_from_its_script(script, interpreter, tmp_path):
     (tmp_path / "supervisord").write_text(script)
     assert host.interpreter(str(tmp_path / "supervisord")) == interpreter
+
+
+def manifest(path, programs):
+    """A live generation of this role of a set."""
+    generation = path / "generations/000001"
+    generation.mkdir(parents=True)
+    (generation / ".manifest.json").write_text(json.dumps({"metadata": {"programs": programs}}))
+    (path / "current").symlink_to("generations/000001")
+
+
+def test_the_apps_of_other_sets_are_told_and_one_s_own_are_not(look, directory):
+    manifest(directory / "sets/mine/fcgi_app", [{"app": "shop", "user": "fcgi-shop"}])
+    manifest(directory / "sets/theirs/fcgi_app", [{"app": "maps", "user": "gis", "kind": "fcgi"}])
+    manifest(directory / "sets/static/fcgi_nginx", [])
+    (directory / "sets/no-set").mkdir()
+    assert look(set_path=str(directory / "sets/mine"))["other_sets"] == {"static": [], "theirs": [{"app": "maps", "user": "gis"}]}
+
+
+def test_a_host_without_sets_has_no_other_sets(look, directory):
+    assert look(set_path=str(directory / "nowhere/mine"))["other_sets"] == {}
+
+
+def test_a_set_whose_apps_cannot_be_told_is_an_error(run_module, directory):
+    manifest(directory / "sets/theirs/fcgi_app", [])
+    (directory / "sets/theirs/fcgi_app/generations/000001/.manifest.json").unlink()
+    result = run_module("fcgi_host_info", {"set_path": str(directory / "sets/mine")})
+    assert result["failed"] and "000001 has no readable manifest" in result["msg"]

@@ -117,6 +117,16 @@ def php_fpm(start, tmp_path):
     return {"address": f"unix:{tmp_path}/php.sock", "params": {"SCRIPT_FILENAME": str(PROGRAMS / "echo.php")}}
 
 
+@pytest.mark.parametrize(("web_servers", "answers"), [("127.0.0.1", True), ("192.0.2.1", False)])
+def test_libfcgi_on_tcp_answers_the_web_servers_that_its_environment_names(start, run_module, web_servers, answers):
+    """So does the one that the model writes into an app's environment."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    start(["fcgiwrap", "-f"], listener, env={**os.environ, "FCGI_WEB_SERVER_ADDRS": web_servers})
+    result = run_module("fcgi_probe", {"targets": [{"name": "x", "address": f"127.0.0.1:{port}", "timeout": 5, "deadline": 0}]})
+    assert result.get("failed", False) is not answers, result
+
+
 @pytest.mark.parametrize("library", ["go", "flup", "libfcgi", "php_fpm"])
 def test_every_library_answers_a_ping_and_a_request(library, request, run_module):
     target = request.getfixturevalue(library)

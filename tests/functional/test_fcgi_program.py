@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 
 import pytest
+from ansible_collections.webops.fastcgi.plugins.modules import fcgi_program
+from forked import run_forked
 from supervisord import DEBIANS, OWN, Supervisord, wait_for
 
 WORDY = "/bin/sh -c 'echo started; exec sleep 600'"
@@ -136,9 +140,10 @@ def test_started_waits_through_backoff_and_says_that_it_was_in_vain(host, conver
     assert "no database" in result["msg"]
 
 
+@pytest.mark.parametrize("check", [False, True], ids=["real", "check"])
 @pytest.mark.parametrize("state", ["present", "started", "stopped", "restarted", "reloaded", "absent"])
-def test_a_supervisord_that_is_down_is_a_failure_in_every_state(host, converge, state):
-    result = converge("shop", state=state, check=True)
+def test_a_supervisord_that_is_down_is_a_failure_in_every_state(host, converge, state, check):
+    result = converge("shop", state=state, check=check, timeout=0)
     assert result["failed"]
     assert host.url in result["msg"] and "service supervisor status" in result["msg"]
 
@@ -321,8 +326,12 @@ def test_what_an_unfinished_call_stopped_does_not_count_as_stopped_by_hand(host,
     host.declare("shop")
     host.start()
     host.wait_for_log("shop", "ready")
-    unfinished = converge(state="restarted", timeout=1)
-    assert unfinished["failed"] and "stopping" in unfinished["msg"]
+    arguments = {"url": host.url, "declared": str(host.declared), "state": "restarted"}
+    killed = threading.Thread(target=run_forked, args=(fcgi_program, arguments, lambda: (host.directory / "child").write_text(str(os.getpid()))))
+    killed.start()
+    host.wait_for_states("shop", "STOPPING")
+    os.kill(int((host.directory / "child").read_text()), signal.SIGKILL)
+    killed.join()
     host.wait_for_states("shop", "STOPPED")
     assert converge()["started"] == ["shop"]
     assert host.states("shop") == ["RUNNING"]
@@ -424,13 +433,57 @@ def test_absent_stops_and_removes_and_warns_while_the_section_stands(host, conve
 
 def test_a_timeout_gives_the_same_structured_result_as_success(host, converge):
     host.start()
-    host.section("slow", startsecs=60)
+    host.section("slow", command="/bin/false", startsecs=1, startretries=1000)
     timed_out = converge("slow", timeout=1)
     host.section("quick")
     success = converge("quick")
-    assert timed_out["failed"] and "still starting after 1 s" in timed_out["msg"]
+    assert timed_out["failed"] and "after 4 s" in timed_out["msg"], "one second, and those of stopwaitsecs and startsecs"
     assert set(timed_out) - {"failed"} == set(success)
-    assert timed_out["programs"][0]["state"] == "starting" and timed_out["changed"]
+    assert timed_out["programs"][0]["state"] in ("starting", "backoff") and timed_out["changed"]
+
+
+def test_what_the_sections_grant_is_not_taken_from_the_timeout(host, converge):
+    host.pool("pool", 2, startsecs=2)
+    host.section("stubborn", command=STUBBORN, stopwaitsecs=3)
+    host.declare({"name": "pool", "startsecs": 2})
+    host.start()
+    host.wait_for_states("pool", "RUNNING", "RUNNING")
+    host.wait_for_log("stubborn", "ready")
+    assert converge(state="restarted", timeout=1)["restarted"] == ["pool:pool_00", "pool:pool_01"]
+    host.section("stubborn", command=STUBBORN, stopwaitsecs=1)
+    result = converge("stubborn", timeout=3)
+    assert result["updated"] == ["stubborn"] and not result.get("failed"), result["msg"]
+
+
+def test_a_failure_ends_the_wait_and_no_further_process_is_restarted(host, converge):
+    flag = host.directory / "broken"
+    host.pool("pool", 6, startsecs=1)
+    host.fcgi_section("shop", command=f"/bin/sh -c 'test ! -e {flag} && exec sleep 600'", startsecs=1, startretries=0)
+    host.declare({"name": "pool", "startsecs": 1}, {"name": "shop", "startsecs": 1})
+    host.start()
+    host.wait_for_states("pool", *["RUNNING"] * 6)
+    host.wait_for_states("shop", "RUNNING")
+    before = host.pids("pool")
+    flag.touch()
+    result = converge(state="restarted")
+    assert [failure["name"] for failure in result["failed_programs"]] == ["shop"]
+    assert host.states("pool") == ["RUNNING"] * 6
+    assert len(set(before.values()) & set(host.pids("pool").values())) >= 3
+
+
+def test_what_was_done_is_told_though_supervisord_dies_in_between(host, converge):
+    host.section("stubborn", command=STUBBORN, stopwaitsecs=60)
+    host.start()
+    host.wait_for_log("stubborn", "ready")
+    host.section("quick", startsecs=1)
+    host.section("stubborn", command=STUBBORN)
+    killer = threading.Thread(target=lambda: (host.wait_for_states("quick", "RUNNING"), host.wait_for_states("stubborn", "STOPPING"), host.stop()))
+    killer.start()
+    result = converge("quick", "stubborn")
+    killer.join()
+    assert result["failed"] and "does not answer" in result["msg"]
+    assert (result["changed"], result["added"], result["updated"]) == (True, ["quick"], [])
+    assert [process["name"] for process in result["programs"]] == ["quick", "stubborn"]
 
 
 def test_a_program_that_dies_at_once_is_never_taken_for_running(host, converge):
@@ -545,12 +598,20 @@ def test_on_a_virgin_host_check_mode_counts_everything_as_absent(host, converge)
     assert converge("shop", assume_absent=True, timeout=0)["failed"], "only check mode may assume"
 
 
-def test_in_check_mode_a_new_program_on_an_old_host_can_be_assumed_absent(host, converge):
-    host.fcgi_section("shop")
-    host.declare("shop")
+def test_check_mode_shows_what_the_configuration_that_a_play_would_write_would_do(host, converge):
+    for name in ("shop", "blog", "gone", "resting"):
+        host.fcgi_section(name)
+    host.declare("shop", "blog", "gone", "resting")
     host.start()
-    result = converge("shop", "new", declared=str(host.declared), check=True, assume_absent=True)
-    assert result["changed"] and result["added"] == ["new"] and [process["name"] for process in result["programs"]] == ["shop"]
+    host.rpc.stopProcess("resting")
+    before = host.pids()
+    wanted = [host.declaration(name) for name in ("shop", "blog", "new", "resting")]
+    result = converge(check=True, diff=True, assume_programs=wanted, assume_changed=["shop", "new", "gone", "resting"])
+    assert (result["added"], result["updated"], result["removed"], result["pending"]) == (["new"], ["shop"], ["gone"], ["resting"])
+    assert result["diff"]["before"]["new"] == {"configuration": "none", "processes": {}}
+    assert result["diff"]["after"]["shop"] == {"configuration": "current", "processes": {"shop": "running"}}
+    assert [process["name"] for process in result["programs"]] == ["blog", "resting", "shop"] and host.pids() == before
+    assert not converge(check=True, assume_programs=[host.declaration(name) for name in ("shop", "blog", "gone", "resting")])["changed"]
 
 
 def test_a_python_without_xmlrpc_is_told_which_package_to_install(tmp_path, run_module):

@@ -176,15 +176,18 @@ def front(tmp_path_factory):
     (directory / "files" / "x.txt").write_text("a file")
     (directory / "beside.txt").write_text("not for the world")
     port, site_port = free_port(), free_port()
-    sets = [
-        {
-            "fcgi_apps": apps(directory),
-            "fcgi_set": "web",
-            "fcgi_nginx_listen": [f"127.0.0.1:{port}"],
-            "fcgi_nginx_server_name": ["localhost", "shop.example.org", "_"],
-            "fcgi_run_dir": str(directory),
-        }
-    ]
+    (directory / "release-2").mkdir()
+    (directory / "archive").mkdir()
+    (directory / "archive" / "current").symlink_to(directory / "release-2")
+    shared = {
+        "fcgi_nginx_listen": [f"127.0.0.1:{port}"],
+        "fcgi_nginx_server_name": ["localhost", "shop.example.org", "_"],
+        "fcgi_run_dir": str(directory),
+        "fcgi_srv_dir": str(directory),
+    }
+    archive = {"path": "/archive", "script_filename": f"{directory}/archive/current/archive.cgi"}
+    other = {"name": "archive", "command": "/bin/archive", "socket": f"{directory}/shop.sock", "locations": [archive]}
+    sets = [{"fcgi_set": "web", "fcgi_apps": apps(directory), **shared}, {"fcgi_set": "archives", "fcgi_apps": [other], **shared}]
     rendering.install(sets, directory, f"server {{ listen 127.0.0.1:{site_port}; include fcgi/web/fcgi_nginx/current/locations/shop.conf; }}")
     with Application(directory / "shop.sock") as application, running_nginx(directory):
         yield Front(port, site_port, application)
@@ -324,3 +327,15 @@ def test_files_are_served_without_the_application(front):
 @pytest.mark.parametrize("target", ["/shop/files../beside.txt", "/shop/files/../beside.txt", "/shop/files/%2e%2e/beside.txt", "/shop/files/..%2fbeside.txt"])
 def test_no_path_leads_out_of_the_directory_of_the_files(front, target):
     assert "not for the world" not in front.ask(target)[1]
+
+
+def test_two_sets_with_the_same_names_share_their_server(front):
+    for path in ("/shop", "/archive"):
+        parameters = front.passes_on(f"{path}/x", host="shop.example.org:8080")
+        assert [parameters[name] for name in ("SCRIPT_NAME", "PATH_INFO", "HTTP_HOST")] == [path, "/x", "shop.example.org:8080"]
+
+
+def test_a_script_of_the_current_release_has_the_path_of_that_release(front):
+    parameters = front.passes_on("/archive")
+    assert parameters["SCRIPT_FILENAME"].endswith("/release-2/archive.cgi")
+    assert parameters["SCRIPT_FILENAME"] == f"{parameters['DOCUMENT_ROOT']}/archive.cgi"

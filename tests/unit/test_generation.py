@@ -106,7 +106,7 @@ class TestMetadataSinceApplied:
 
     def test_after_a_roll_back_the_newer_ones_count(self, four):
         four.mark_applied("000004")
-        four.switch("000002", [], [])
+        four.switch("000002", [], {})
         assert self.numbers(four) == [3, 4]
 
 
@@ -127,7 +127,7 @@ class TestPrune:
     def test_the_live_one_is_kept_after_a_roll_back(self, store):
         for number in range(1, 4):
             store.mark_applied(install(store, {"a": str(number)}))
-        store.switch("000001", [], [])
+        store.switch("000001", [], {})
         store.prune(1)
         assert store.generations() == ["000001", "000003"]
 
@@ -264,7 +264,7 @@ class FakeSelinux:
         return True
 
     def selinux_default_context(self, path, mode):
-        kind = "dir" if stat.S_ISDIR(mode) else "file"
+        kind = {stat.S_IFDIR: "dir", stat.S_IFREG: "file", stat.S_IFLNK: "link"}[stat.S_IFMT(mode)]
         return ["system_u", "object_r", f"{kind}_for_{path.replace('/', '_')}_t", "s0"]
 
     def selinux_context(self, path):
@@ -363,7 +363,7 @@ class TestScratch:
         staged, tree, work = (tmp_path / name for name in ("staged", "etc/nginx", "work"))
         for directory in (staged, tree / "conf.d", work):
             directory.mkdir(parents=True, exist_ok=True)
-        settings = {"tree": str(tree), "substitute": [], "links": [], "stale_links": [], **options}
+        settings = {"tree": str(tree), "substitute": [], "links": {}, **options}
         return check.build_scratch(str(work), str(staged), "/etc/fcgi/current", **settings)
 
     def test_paths_of_the_tree_and_of_the_live_set_lead_to_the_copies(self, tmp_path):
@@ -385,13 +385,13 @@ class TestScratch:
         confd.mkdir(parents=True)
         for name in ("ours.conf", "stale.conf"):
             (confd / name).symlink_to("/etc/fcgi/current/old")
-        (confd / "elsewhere.conf").symlink_to("/etc/hostname")
+        (confd / "elsewhere.conf").symlink_to("/dev/null")
         (confd / "sibling.conf").symlink_to(f"{confd}/ours.conf")
-        scratch = self.build(tmp_path, links=[{"path": f"{confd}/ours.conf", "target": "new"}], stale_links=[f"{confd}/stale.conf"])
+        scratch = self.build(tmp_path, links={f"{confd}/ours.conf": "/etc/fcgi/current/new", f"{confd}/stale.conf": None})
         links = {name: os.readlink(f"{scratch.tree}/conf.d/{name}") for name in os.listdir(f"{scratch.tree}/conf.d")}
         assert links == {
             "ours.conf": f"{scratch.staged}/new",
-            "elsewhere.conf": "/etc/hostname",
+            "elsewhere.conf": "/dev/null",
             "sibling.conf": f"{scratch.tree}/conf.d/ours.conf",
         }
 
@@ -402,7 +402,7 @@ class TestScratch:
         tree = tmp_path / "etc/nginx"
         tree.mkdir(parents=True)
         (tree / "sites").symlink_to(elsewhere)
-        scratch = self.build(tmp_path, links=[{"path": f"{tree}/sites/ours.conf", "target": "new"}])
+        scratch = self.build(tmp_path, links={f"{tree}/sites/ours.conf": "/etc/fcgi/current/new"})
         assert os.readlink(f"{scratch.tree}/sites/ours.conf") == f"{scratch.staged}/new"
         assert os.readlink(elsewhere / "ours.conf") == "/etc/fcgi/current/old"
 
@@ -412,9 +412,43 @@ class TestScratch:
         tree = tmp_path / "link"
         tree.symlink_to(real)
         (real / "nginx.conf").write_text(f"{tree}/a {real}/b")
-        scratch = self.build(tmp_path, tree=str(tree), links=[{"path": f"{tree}/conf.d/ours.conf", "target": "new"}])
+        scratch = self.build(tmp_path, tree=str(tree), links={f"{tree}/conf.d/ours.conf": "/etc/fcgi/current/new"})
         assert pathlib.Path(scratch.tree, "nginx.conf").read_text() == f"{scratch.tree}/a {scratch.tree}/b"
         assert os.listdir(real / "conf.d") == []
+
+    def test_a_relative_link_that_leads_out_of_the_tree_leads_to_the_same_file(self, tmp_path):
+        enabled = tmp_path / "etc/nginx/sites-enabled"
+        enabled.mkdir(parents=True)
+        (tmp_path / "etc/site.conf").write_text("theirs")
+        (tmp_path / "etc/nginx/shop.conf").write_text("include /etc/fcgi/current/shop.conf;")
+        (enabled / "outside.conf").symlink_to("../../site.conf")
+        (enabled / "inside.conf").symlink_to("../shop.conf")
+        scratch = self.build(tmp_path)
+        assert pathlib.Path(scratch.tree, "sites-enabled/outside.conf").read_text() == "theirs"
+        assert pathlib.Path(scratch.tree, "sites-enabled/inside.conf").read_text() == f"include {scratch.staged}/shop.conf;"
+
+    def test_a_file_outside_of_the_tree_that_a_link_brings_in_is_copied_with_what_it_includes(self, tmp_path):
+        confd = tmp_path / "etc/nginx/conf.d"
+        confd.mkdir(parents=True)
+        (tmp_path / "site.conf").write_text(f"include /etc/fcgi/current/shop.conf; include {confd}/part;")
+        (confd / "site.conf").symlink_to(tmp_path / "site.conf")
+        scratch = self.build(tmp_path, links={f"{confd}/other.conf": f"{tmp_path}/site.conf"})
+        for name in ("site.conf", "other.conf"):
+            assert pathlib.Path(scratch.tree, "conf.d", name).read_text() == f"include {scratch.staged}/shop.conf; include {scratch.tree}/conf.d/part;"
+
+    def test_a_link_outside_of_the_tree_is_made_in_a_copy_of_its_directory(self, tmp_path):
+        tree, beside = tmp_path / "etc/nginx", tmp_path / "srv/sites"
+        for directory in (tree, beside):
+            directory.mkdir(parents=True)
+        (tree / "nginx.conf").write_text(f"include {beside}/*.conf;")
+        (beside / "theirs.conf").write_text("theirs")
+        scratch = self.build(tmp_path, links={f"{beside}/ours.conf": "/etc/fcgi/current/new"})
+        copy = pathlib.Path(pathlib.Path(scratch.tree, "nginx.conf").read_text()[len("include ") :]).parent
+        assert copy != beside
+        assert (copy / "theirs.conf").read_text() == "theirs"
+        assert os.readlink(copy / "ours.conf") == f"{scratch.staged}/new"
+        assert os.listdir(beside) == ["theirs.conf"]
+        assert scratch.translate(f"error in {copy}/ours.conf:1") == f"error in {beside}/ours.conf:1"
 
     def test_substitutions_apply_by_line_and_know_the_copies(self, tmp_path):
         tree = tmp_path / "etc/nginx"

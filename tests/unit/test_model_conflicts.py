@@ -82,3 +82,36 @@ def test_apps_that_share_a_user_must_agree_on_it():
     assert len(made(app("a", user="web"), app("b", user="web"))["users"]) == 1
     (error,) = errors(app("a", user="web", group="x"), app("b", user="web"))
     assert error == 'fcgi_apps[b].group: "web" differs from "x" of fcgi_apps[a], which has the same user "web": make them the same'
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "key"),
+    [
+        ({"stdout_logfile": "/var/log/x"}, {"stdout_logfile": "/var/log/x"}, "stdout_logfile"),
+        ({"stdout_logfile": "/var/log/x"}, {"redirect_stderr": False, "stderr_logfile": "/var/log/x"}, "stderr_logfile"),
+        ({}, {"stdout_logfile": "/var/log/fcgi/a_%(process_num)02d.log"}, "stdout_logfile"),
+        ({"stdout_logfile": "/l/%(program_name)s"}, {"stdout_logfile": "/l/a"}, "stdout_logfile"),
+    ],
+)
+def test_two_programs_cannot_rotate_one_log(first, second, key):
+    (error,) = errors(app("a", **first), app("b", **second))
+    assert error.startswith(f"fcgi_apps[b].{key}: ")
+    assert "is also fcgi_apps[a].stdout_logfile: each needs its own" in error
+
+
+def test_one_program_cannot_rotate_one_log_twice():
+    (error,) = errors(app(redirect_stderr=False, stdout_logfile="/var/log/x", stderr_logfile="/var/log/x"))
+    assert error.startswith("fcgi_apps[shop].stderr_logfile: ")
+
+
+def test_what_is_no_file_of_ones_own_may_be_the_log_of_many():
+    device = {"stdout_logfile": "/dev/stdout", "stdout_logfile_maxbytes": 0}
+    assert made(app("a", **device), app("b", **device), app("c", stdout_logfile="NONE"), app("d", stdout_logfile="NONE"))
+    assert made(app("a", stdout_logfile="/l/%(program_name)s"), app("b", stdout_logfile="/l/%(program_name)s"))
+
+
+def test_the_directives_of_a_server_are_given_once_or_alike():
+    same = [located("a", server_extra="root /a;"), located("b", path="/b"), located("c", path="/c", server_extra="root /a;")]
+    assert made(*same)
+    (error,) = errors(*same, located("d", path="/d", server_extra="root /d;"))
+    assert error.startswith("fcgi_apps[d].locations[0].server_extra: differs from that of fcgi_apps[a].locations[0], on the same server localhost")

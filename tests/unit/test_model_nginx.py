@@ -15,7 +15,7 @@ from fcgi_apps import app, listener, located, location, made
 def test_a_socket_stands_twice_in_its_upstream_so_that_nginx_retries():
     upstream = made(located())["upstreams"][0]
     server = {"address": "unix:/run/fastcgi/shop.sock", "max_fails": 0}
-    assert upstream == {"name": "fcgi_default.shop", "servers": [server, server], "keepalive": 0}
+    assert upstream == {"name": "fcgi_default.shop", "servers": [server, server], "keepalive": 0, "extra": ""}
 
 
 def test_upstreams_of_two_sets_never_have_one_name():
@@ -96,16 +96,56 @@ def test_directives_of_a_location_are_those_asked_for():
 def test_static_files_have_both_slashes_or_none():
     found = location(located(static=[{"path": "/shop/img", "alias": "/srv/img"}, {"path": "/shop/js/", "root": "/srv/www/", "expires": "1h"}]))["static"]
     assert found == [
-        {"path": "/shop/img/", "directive": "alias", "directory": "/srv/img/", "expires": None},
-        {"path": "/shop/js/", "directive": "root", "directory": "/srv/www", "expires": "1h"},
+        {"path": "/shop/img/", "directive": "alias", "directory": "/srv/img/", "expires": None, "extra": ""},
+        {"path": "/shop/js/", "directive": "root", "directory": "/srv/www", "expires": "1h", "extra": ""},
     ]
 
 
 def test_password_hashes_go_into_a_file_of_their_own():
     found = made(located(auth={"realm": "Shop", "users": {"ada": "$6$salt$hash"}}), fcgi_set="other")
-    assert found["htpasswd"] == [{"path": "auth/shop_0", "vars": {"htpasswd": {"ada": "$6$salt$hash"}}}]
-    assert found["servers"][0]["locations"][0]["auth"] == {"realm": "Shop", "user_file": "/etc/fcgi/other/fcgi_nginx/current/auth/shop_0"}
-    assert "hash" not in json.dumps(found["servers"])
+    (file,) = found["htpasswd"]
+    assert file["vars"] == {"htpasswd": {"ada": "$6$salt$hash"}}
+    assert found["servers"][0]["locations"][0]["auth"] == {"realm": "Shop", "user_file": f"/etc/fcgi/other/fcgi_nginx/current/{file['path']}"}
+    assert "$6$" not in json.dumps(found["servers"])
+
+
+def test_a_password_file_keeps_its_name_wherever_its_location_stands_in_the_list():
+    """nginx opens it at each request: until it is reloaded, a location must not find the users of another one under its name."""
+    one, two = ({"path": path, "auth": {"users": {name: "$6$salt$hash"}}} for path, name in (("/one", "ada"), ("/two", "grace")))
+    names = [
+        {file["vars"]["htpasswd"].popitem()[0]: file["path"] for file in made(app(locations=locations))["htpasswd"]}
+        for locations in ([one, two], [two, one], [two])
+    ]
+    assert names[0] == names[1]
+    assert names[2] == {"grace": names[0]["grace"]}
+    assert names[0]["ada"] != names[0]["grace"]
+
+
+def test_sets_with_the_same_server_know_it_by_the_same_name():
+    first, second = (made(located(name), fcgi_set=name) for name in ("a", "b"))
+    assert [link for link in first["nginx_links"] if link in second["nginx_links"]] == [link for link in first["nginx_links"] if link.get("shared")]
+    assert first["server_files"][0]["path"] == second["server_files"][0]["path"]
+    others = [made(located("b", **keys)) for keys in ({"server_name": "x"}, {"listen": 81}, {"server_extra": "root /srv;"})]
+    assert first["server_files"][0]["path"] not in [other["server_files"][0]["path"] for other in others]
+
+
+def test_a_set_without_servers_needs_one_link():
+    assert made(located(include_only=True))["nginx_links"] == [{"path": "/etc/nginx/conf.d/fcgi-default.conf", "target": "nginx.conf"}]
+
+
+def test_the_directives_of_a_server_stand_in_it_whichever_of_its_locations_gave_them():
+    (server,) = made(located("a"), located("b", path="/b", server_extra="root /srv;"))["servers"]
+    assert server["extra"] == "root /srv;"
+
+
+def test_a_script_of_the_current_release_is_passed_on_by_the_path_of_that_release():
+    def of(script):
+        found = location(located(script_filename=script))
+        return found["root"], {name: value for name, value in found["params"] if name in ("SCRIPT_FILENAME", "DOCUMENT_ROOT")}
+
+    in_release = {"DOCUMENT_ROOT": "$realpath_root", "SCRIPT_FILENAME": "$realpath_root/cgi/x.cgi"}
+    assert of("/srv/fcgi/shop/current/cgi/x.cgi") == ("/srv/fcgi/shop/current", in_release)
+    assert of("/srv/fcgi/shop/currently/x.cgi") == (None, {"SCRIPT_FILENAME": "/srv/fcgi/shop/currently/x.cgi"})
 
 
 def test_a_password_file_of_the_host_is_used_where_it_lies():

@@ -10,6 +10,7 @@ import shlex
 
 import pytest
 from ansible_collections.webops.fastcgi.plugins.plugin_utils import escaping
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_runtimes import RUNTIMES
 from fcgi_apps import app, listener, made, program
 
 
@@ -50,6 +51,7 @@ def test_an_app_of_two_keys_has_a_default_for_everything_else():
         "user": "fcgi-shop",
         "autostart": True,
         "startsecs": 1,
+        "stopwaitsecs": 10,
         "reload_signal": None,
     }
 
@@ -163,6 +165,11 @@ def test_a_purged_app_loses_what_was_made_for_it_alone():
     assert (web["name"], web["user"], web["group"]) == ("web", "", "")
 
 
+def test_a_group_that_others_may_have_too_is_never_purged():
+    (purged,) = made({"name": "web", "state": "purged", "group": "deploy"})["purged"]
+    assert (purged["user"], purged["group"]) == ("fcgi-web", "")
+
+
 def test_a_home_elsewhere_is_never_purged():
     (purged,) = made({"name": "web", "state": "purged", "create_home": True, "home": "/srv/www"})["purged"]
     assert "/srv/www" not in purged["paths"] + [purged["directory"]]
@@ -191,3 +198,25 @@ def test_groups_are_the_apps_labels():
 def test_a_runtime_presets_how_its_programs_stop(keys, preset):
     options = dict(map(tuple, program(app(**keys))["options"]))
     assert (options["stopsignal"], options["stopwaitsecs"]) == preset
+
+
+@pytest.mark.parametrize("runtime", sorted(RUNTIMES))
+def test_a_program_with_libfcgi_takes_only_nginx_of_this_host_where_it_listens_on_tcp(runtime):
+    """libfcgi lets only these addresses in: CVE-2025-23016."""
+    local = program(app(runtime=runtime, socket="tcp://localhost:9000"))["environment"]
+    assert local.get("FCGI_WEB_SERVER_ADDRS") == ("127.0.0.1" if runtime in ("libfcgi", "perl", "mapserver", "qgis", "fcgiwrap") else None)
+    remote = app(runtime=runtime, socket="tcp://192.0.2.1:9000", allow_remote=True)
+    for elsewhere in (app(runtime=runtime), remote, listener(runtime=runtime, listen="[::1]:9000")):
+        assert "FCGI_WEB_SERVER_ADDRS" not in program(elsewhere)["environment"]
+
+
+def test_the_operators_own_web_servers_come_first():
+    found = program(app(runtime="perl", socket="tcp://127.0.0.1:9000", environment={"FCGI_WEB_SERVER_ADDRS": "127.0.0.1,192.0.2.7"}))
+    assert found["environment"]["FCGI_WEB_SERVER_ADDRS"] == "127.0.0.1,192.0.2.7"
+
+
+def test_the_scripts_of_fcgiwrap_are_executed_too():
+    scripts = [{"path": "/a", "script_filename": "/cgi/a"}, {"path": "/b", "script_filename": "/srv/fcgi/shop/current/b"}]
+    found = made(app(runtime="fcgiwrap", release={"src": "/x", "version": "1"}, locations=scripts))["commands"]
+    assert [(item["command"], item["pending"]) for item in found] == [("/opt/shop/run", False), ("/cgi/a", False), ("/srv/fcgi/shop/current/b", True)]
+    assert len(made(app(locations=scripts))["commands"]) == 1

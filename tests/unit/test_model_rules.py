@@ -10,6 +10,10 @@ from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_runtimes impo
 from fcgi_apps import app, errors, listener, located, made, program
 
 
+def cgi(command="/usr/sbin/fcgiwrap", **keys):
+    return {**located(**keys), "runtime": "fcgiwrap", "command": command}
+
+
 def test_the_default_socket_has_the_same_limit():
     (error,) = errors(app(), run_dir="/" + "x" * 100)
     assert "is a path of 111 bytes" in error
@@ -72,6 +76,10 @@ def test_a_command_that_cannot_be_run_is_refused(command, error):
         (located(params={"HTTP_PROXY": "x"}), "locations[0].params.HTTP_PROXY", "httpoxy"),
         (located(params={"SCRIPT_FILENAME": "/x"}), "locations[0].params.SCRIPT_FILENAME", "script_filename"),
         (located(params={"A": "costs $ 5"}), "locations[0].params.A", "contains a $ that begins no variable of nginx"),
+        (located(params={"A": "//${http_host}/"}), "locations[0].params.A", "$host is what nginx checked"),
+        (located(script_filename="/srv/$http_host/x"), "locations[0].script_filename", "$http_host is whatever a client writes"),
+        (cgi(script_filename="/cgi$fastcgi_script_name"), "locations[0].script_filename", "lets a request choose the program"),
+        (cgi(params={"DOCUMENT_ROOT": "/cgi"}), "locations[0].params.DOCUMENT_ROOT", "list with -p in command what fcgiwrap may run"),
         (located(server_name="~^x$"), "locations[0].server_name", "not a regular expression"),
         (located(listen="80 default_server"), "locations[0].listen", "is neither"),
         (located(read_timeout="1 hour"), "locations[0].read_timeout", "is not a time"),
@@ -101,6 +109,16 @@ def test_devices_may_be_the_log_of_many_processes():
         ({"socket_mode": "0666"}, "fcgi_apps[shop].socket_mode: 0666 lets every user of the host send requests"),
         ({"command": "/bin/a && /bin/b"}, "fcgi_apps[shop].command: no shell runs it"),
         ({"command": "/bin/a 2>&1"}, "fcgi_apps[shop].command: no shell runs it"),
+        ({"command": "/bin/sh -c 'sleep 1; /bin/app'"}, "fcgi_apps[shop].command: sh stays"),
+        ({"command": "/bin/bash -ec 'sleep 1; /bin/app' -c 'exec x'"}, "fcgi_apps[shop].command: bash stays"),
+        ({"command": "/bin/bash -c 'sleep 1; exec /bin/app'", "stopsignal": "QUIT"}, "fcgi_apps[shop].command: bash ignores QUIT"),
+        ({"runtime": "libfcgi", "stopsignal": "QUIT"}, "fcgi_apps[shop].stopsignal: QUIT ends runtime libfcgi in the midst of a request; TERM, USR1 let it"),
+        ({"autorestart": False}, "fcgi_apps[shop].autorestart: false leaves healthy workers"),
+        ({"autorestart": "unexpected"}, "fcgi_apps[shop].autorestart: unexpected leaves"),
+        ({"processes": 50, "socket_backlog": 199}, "fcgi_apps[shop].socket_backlog: 199 is little for 50 processes"),
+        ({"runtime": "perl", "socket": "tcp://192.0.2.1:9000", "allow_remote": True}, "fcgi_apps[shop].environment: without FCGI_WEB_SERVER_ADDRS"),
+        ({"locations": [{"path": "/", "script_filename": "$document_root/x"}]}, "fcgi_apps[shop].locations[0].script_filename: $document_root names a link"),
+        ({"locations": [{"path": "/", "params": {"A": "${uri}x"}}]}, "fcgi_apps[shop].locations[0].params.A: $uri is decoded"),
     ],
 )
 def test_what_rarely_is_meant_is_a_warning(keys, warning):
@@ -110,3 +128,22 @@ def test_what_rarely_is_meant_is_a_warning(keys, warning):
 @pytest.mark.parametrize("runtime", sorted(set(RUNTIMES) - {"mapserver"}))
 def test_an_ordinary_app_has_no_warning(runtime):
     assert made(app(runtime=runtime, command="/bin/a -x 'b && c'"))["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"command": "/bin/sh -c 'sleep 1 && exec /bin/app'", "stopsignal": "QUIT"},
+        {"command": "/bin/bash -c 'exec /bin/app'", "stopsignal": "QUIT"},
+        {"command": "/bin/bash /srv/start"},
+        {"runtime": "libfcgi", "stopsignal": "USR1"},
+        {"runtime": "go", "stopsignal": "INT"},
+        {"processes": 50, "socket_backlog": 200},
+        {"runtime": "perl", "socket": "tcp://192.0.2.1:9000", "allow_remote": True, "environment": {"FCGI_WEB_SERVER_ADDRS": "192.0.2.7"}},
+        {"locations": [{"path": "/", "params": {"A": "$request_uri $host $http_host_of $uri_of"}, "script_filename": "$realpath_root$fastcgi_script_name"}]},
+        cgi("/usr/sbin/fcgiwrap -p /cgi/a -p /cgi/b", script_filename="/cgi$fastcgi_script_name"),
+        cgi(script_filename="/cgi/a"),
+    ],
+)
+def test_what_is_meant_is_no_warning(keys):
+    assert made(app(**{key: value for key, value in keys.items() if key != "name"}))["warnings"] == []

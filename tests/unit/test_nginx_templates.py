@@ -154,8 +154,22 @@ def test_every_parameter_is_set_once(locations):
 
 
 def test_nothing_of_the_distributions_files_is_included_which_differ_between_versions(files):
-    for file, _configuration in files:
-        assert not re.search(r"(?m)^\s*include\b", file.text), file.path
+    for file, configuration in files:
+        included = [arguments for part in [configuration, *configuration.all("server"), *configuration.all("location")] for arguments in part.get("include")]
+        key = re.fullmatch(r"servers/(\w+)\.conf", file.path)
+        # A server takes in the locations of all sets, and nothing else.
+        assert [path.rpartition("/conf.d/")[2] for (path,) in included] == ([f".fcgi-*.d/{key[1]}.conf"] if key else []), file.path
+
+
+def test_a_server_serves_the_locations_of_all_sets_and_stands_there_once(samples, files):
+    directory, _installed = samples
+    linked = sorted(path.name for path in (directory / "conf.d").glob("fcgi-server-*.conf"))
+    assert linked == sorted({f"fcgi-server-{file.path[8:]}" for file, _configuration in files if file.path.startswith("servers/")})
+    texts = {name: (directory / "conf.d" / name).read_text() for name in linked}
+    (blog,) = (name for name, text in texts.items() if "server_name blog.example.org;" in text and "ssl" not in text)
+    sites = {path.parent.name: path.read_text() for path in (directory / "conf.d").glob(f".fcgi-*.d/{blog[len('fcgi-server-') :]}")}
+    assert sorted(sites) == [".fcgi-default.d", ".fcgi-team.d"]
+    assert "location ^~ /stock/" in sites[".fcgi-team.d"]
 
 
 def test_no_parameter_takes_what_a_client_can_forge_or_nginx_has_decoded(locations):
@@ -173,9 +187,31 @@ def test_the_host_header_is_used_only_in_the_map_that_checks_it(files):
 
 def test_a_server_asks_the_map_before_a_location_is_chosen_and_no_parameter_does(files, locations):
     for file, configuration in files:
-        for server in configuration.all("server") or [configuration]:
-            assert server.one("set") == [f"$fcgi_{file.fcgi_set}_host", f"$host_and_port_of_fcgi_{file.fcgi_set}"], file.path
-    assert {parameters(location)["HTTP_HOST"] for location in locations} == {"$fcgi_default_host", "$fcgi_intranet_host"}
+        if configuration.all("location") and not file.path.startswith("servers/"):
+            assert configuration.one("set") == [f"$fcgi_{file.fcgi_set}_host", f"$host_and_port_of_fcgi_{file.fcgi_set}"], file.path
+    assert {parameters(location)["HTTP_HOST"] for location in locations} == {"$fcgi_default_host", "$fcgi_intranet_host", "$fcgi_team_host"}
+
+
+def test_a_site_that_includes_every_file_of_the_directory_is_served_too(samples):
+    directory, _installed = samples
+    certificate(directory / "fcgi")
+    (directory / "every.conf").write_text((directory / "nginx.conf").read_text().replace("conf.d/*.conf", "conf.d/*"))
+    done = subprocess.run(["nginx", "-t", "-p", directory, "-c", directory / "every.conf"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_is_in_the_current_release_is_passed_on_by_the_path_of_that_release(locations):
+    with_script = [location for location in locations if "SCRIPT_FILENAME" in parameters(location)]
+    assert with_script
+    for location in with_script:
+        assert location.one("root") == ["/srv/fcgi/git/current"], location.head
+        assert (parameters(location)["SCRIPT_FILENAME"], parameters(location)["DOCUMENT_ROOT"]) == ("$realpath_root/gitweb.cgi", "$realpath_root")
+
+
+def test_each_object_takes_directives_of_the_operators_own(servers, upstreams, static_locations):
+    assert ["zone", "shop", "64k"] in upstreams["fcgi_default.shop"].statements
+    assert [server.head for server in servers if ["error_page", "502", "=", "@later"] in server.statements] == [[]]
+    assert {location.head[-1] for location in static_locations if ["autoindex_format", "json"] in location.statements} == {"/reports/static/"}
 
 
 def test_an_alias_and_its_location_both_end_in_a_slash(static_locations):
@@ -230,12 +266,13 @@ def test_static_files_ask_for_the_password_of_their_location(locations, static_l
 def test_only_nginx_can_read_password_hashes_and_only_there_do_they_stand(samples):
     _directory, installed = samples
     hashes = {file.path: file.mode for file in installed if "$6$" in file.text}
-    assert hashes == {"auth/reports_0": "0640", "auth/wiki_0": "0640"}
+    assert sorted(path.rpartition("_")[0] for path in hashes) == ["auth/reports", "auth/wiki"]
+    assert set(hashes.values()) == {"0640"}
 
 
 def test_passwords_are_one_line_each(samples):
     _directory, installed = samples
-    (reports,) = (file for file in installed if file.path == "auth/reports_0")
+    (reports,) = (file for file in installed if file.path.startswith("auth/reports_"))
     assert reports.text == "ada:$6$salt$hash\ngrace:$6$salt$other\n"
 
 

@@ -12,10 +12,13 @@ from ansible_collections.webops.fastcgi.plugins.module_utils.plan import (
     CHANGED,
     REMOVED,
     SAME,
+    Plan,
     Program,
     Selected,
     SelectionError,
     Step,
+    assume,
+    granted_seconds,
     make_plan,
     nearest,
     pictures,
@@ -66,7 +69,7 @@ ONE_PROCESS = [
     ("present", CHANGED, "running", False, UPDATE, True),
     ("present", CHANGED, "backoff", False, UPDATE, True),
     ("present", CHANGED, "fatal", False, UPDATE_AT_REST, True),
-    ("present", CHANGED, "exited", False, UPDATE_AT_REST, True),
+    ("present", CHANGED, "exited", False, UPDATE, True),
     ("present", CHANGED, "stopped", False, None, False),
     ("started", ADDED, None, False, ADD, True),
     ("started", SAME, "running", False, None, True),
@@ -156,7 +159,7 @@ def test_absent_warns_only_while_the_section_stands():
 
 def test_a_survey_becomes_programs():
     survey = Survey(["new"], ["changed"], ["gone"], [process("changed", "running"), process("gone", "running"), process("same:0", "running")])
-    configurations = [Configuration("new", "new", True, 1), Configuration("changed", "changed", False, 1), Configuration("same", "same:0", True, 1)]
+    configurations = [Configuration("new", "new", True, 1, 10), Configuration("changed", "changed", False, 1, 10), Configuration("same", "same:0", True, 1, 10)]
     programs = programs_of(survey, configurations)
     assert {name: one.section for name, one in programs.items()} == {"new": ADDED, "changed": CHANGED, "gone": REMOVED, "same": SAME}
     assert programs["changed"].automatic == set() and list(programs["same"].processes) == ["same:0"]
@@ -222,3 +225,38 @@ def test_pictures_show_what_the_plan_touches(state, observed, before, after):
 def test_pictures_are_empty_where_nothing_is_to_be_done():
     observed = program(SAME, "running")
     assert pictures(plan("present", observed), {"shop": observed}) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("steps", "seconds"),
+    [
+        ([], 0),
+        ([Step("update", "shop"), Step("update", "blog")], 30),
+        ([Step("restart", "shop", ("shop:0", "shop:1", "shop:2")), Step("start", "blog")], 36),
+        ([Step("remove", "blog"), Step("remove", "shop"), Step("add", "shop")], 42),
+        ([Step("update", "unknown")], 11),
+    ],
+)
+def test_the_sections_grant_time_side_by_side_and_in_turn_where_processes_are_restarted(steps, seconds):
+    assert granted_seconds(Plan(tuple(steps)), {"shop": 12, "blog": 30}) == seconds
+
+
+def test_what_is_waited_for_without_a_step_has_its_time_too():
+    assert granted_seconds(Plan(running=frozenset({"shop:0"}), resting=frozenset({"blog"})), {"shop": 12, "blog": 30}) == 30
+
+
+@pytest.mark.parametrize(
+    ("observed", "declared", "changed", "gone", "section"),
+    [
+        (None, {"shop": True}, ["shop"], [], ADDED),
+        (program(SAME, "running"), {"shop": True}, [], [], SAME),
+        (program(SAME, "running"), {"shop": True}, ["shop"], [], CHANGED),
+        (program(CHANGED, "running"), {"shop": True}, [], [], CHANGED),
+        (program(REMOVED, "running"), {"shop": True}, [], [], CHANGED),
+        (program(SAME, "running"), {}, [], ["shop"], REMOVED),
+        (program(SAME, "running"), {}, ["shop"], [], SAME),
+    ],
+)
+def test_what_a_play_would_write_is_assumed(observed, declared, changed, gone, section):
+    assumed = assume({"shop": observed} if observed else {}, declared, changed, gone)["shop"]
+    assert assumed.section == section and bool(assumed.autostart) == (section != REMOVED)

@@ -53,7 +53,7 @@ def directory(tmp_path_factory):
     """A directory with the sections of all samples and of APPS, for users and directories that this host has."""
     directory = tmp_path_factory.mktemp("supervisord")
     sets = [*rendering.samples(), {"fcgi_set": "more", "fcgi_apps": APPS}]
-    files = rendering.render(*(
+    files, _links = rendering.render(*(
         {**variables, "fcgi_apps": [{**app, "user": USER} for app in variables["fcgi_apps"]], "fcgi_log_dir": str(directory)} for variables in sets
     ))  # fmt: skip
     (directory / "supervisord.conf").write_text("".join(file.text for file in files if file.path == "supervisord.conf"))

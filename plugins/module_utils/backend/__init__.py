@@ -41,6 +41,10 @@ class SupervisorFault(SupervisorError):
         self.text = text
 
 
+class SupervisorStillRunning(SupervisorFault):
+    """A program was not removed, since one of its processes runs: what ends by itself may be started again between a look and an order."""
+
+
 class Order(t.NamedTuple):
     """One thing that a supervisor is told to do; it answers at once and does not wait for the effect."""
 
@@ -56,6 +60,7 @@ class Configuration(t.NamedTuple):
     full_name: str
     autostart: bool
     startsecs: int
+    stopwaitsecs: int
 
 
 class Survey(t.NamedTuple):

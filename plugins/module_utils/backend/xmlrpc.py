@@ -34,6 +34,7 @@ from ansible_collections.webops.fastcgi.plugins.module_utils.backend import (
     Order,
     SupervisorBusy,
     SupervisorFault,
+    SupervisorStillRunning,
     SupervisorUnreachable,
     Survey,
 )
@@ -56,6 +57,7 @@ _SPAWN_ERROR = 50
 _ALREADY_STARTED = 60
 _NOT_RUNNING = 70
 _ALREADY_ADDED = 90
+_STILL_RUNNING = 91
 
 _METHODS = {
     "add": "supervisor.addProcessGroup",
@@ -231,8 +233,9 @@ def _is_fault(answer: t.Any) -> bool:
 
 
 def _fault(code: int, text: str) -> SupervisorFault:
+    kind = SupervisorStillRunning if code == _STILL_RUNNING else SupervisorFault
     # "FAILED: <class 'ValueError'>:Could not create FastCGI socket ...": the class is noise to an operator.
-    return SupervisorFault(code, re.sub(r"^FAILED: <class '\w+'>:", "", text))
+    return kind(code, re.sub(r"^FAILED: <class '\w+'>:", "", text))
 
 
 def _refusal(order: Order, answer: t.Any) -> SupervisorFault | None:
@@ -246,7 +249,8 @@ def _full_name(group: str, process: str) -> str:
 
 
 def _configuration(info: dict[str, t.Any]) -> Configuration:
-    return Configuration(info["group"], _full_name(info["group"], info["name"]), bool(info["autostart"]), int(info["startsecs"]))
+    full_name = _full_name(info["group"], info["name"])
+    return Configuration(info["group"], full_name, bool(info["autostart"]), int(info["startsecs"]), int(info["stopwaitsecs"]))
 
 
 def _process(info: dict[str, t.Any]) -> dict[str, t.Any]:

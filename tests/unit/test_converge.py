@@ -1,0 +1,66 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way to a plan on a supervisor that does what no real one does on demand."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.webops.fastcgi.plugins.module_utils.backend import Backend, SupervisorStillRunning, Survey
+from ansible_collections.webops.fastcgi.plugins.module_utils.converge import Converger, Journal
+from ansible_collections.webops.fastcgi.plugins.module_utils.plan import Plan, Step
+
+STILL_RUNNING = SupervisorStillRunning(91, "STILL_RUNNING: shop")
+
+
+class Restless(Backend):
+    """A program "shop" whose one process ends by itself all the time; between every look and the orders after it, the supervisor starts it again."""
+
+    def __init__(self):
+        self.state = "exited"
+        self.held = True
+        self.given = []
+
+    def survey(self):
+        return Survey([], ["shop"], [], self.processes())
+
+    def processes(self):
+        if not self.held:
+            return []
+        process = {"full_name": "shop", "program": "shop", "state": self.state, "pid": None, "ever_started": self.state != "new"}
+        self.state = {"exited": "running", "new": "running"}.get(self.state, self.state)
+        return [{**process, "state": "stopped" if process["state"] == "new" else process["state"], "pid": 1 if process["state"] == "running" else None}]
+
+    def execute(self, orders):
+        return [self._carry_out(order) for order in orders]
+
+    def _carry_out(self, order):
+        self.given.append(order.verb)
+        if order.verb == "stop":
+            self.state = "stopped"
+        elif order.verb == "remove":
+            if self.state == "running":
+                return STILL_RUNNING
+            self.held = False
+        elif order.verb == "add" and not self.held:
+            self.held, self.state = True, "new"
+        return None
+
+    def configurations(self):
+        raise NotImplementedError
+
+    def log_lines(self, full_name, count):
+        raise NotImplementedError
+
+    def last_exit(self, name):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(("action", "running", "held"), [("update", frozenset({"shop"}), True), ("remove", frozenset(), False)], ids=["updated", "removed"])
+def test_a_program_that_starts_again_before_it_is_removed_is_brought_to_rest_again(action, running, held):
+    supervisor = Restless()
+    converger = Converger(supervisor, supervisor.survey(), {"shop": 0}, {}, 5, Journal(None))
+    step = Step(action, "shop")
+    converger.run(Plan((step,), running))
+    assert (converger.failures, converger.done, supervisor.held) == ({}, [step], held)
+    assert supervisor.given[0] == "remove" and supervisor.given.count("stop") == 1, "at rest first, refused, stopped, and removed in the end"

@@ -1,0 +1,79 @@
+# Copyright: webops.fastcgi contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What "make test" and "make bench" promise of themselves: an end in time, and a verdict."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+import sys
+import time
+
+import pytest
+
+CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def script(path):
+    spec = importlib.util.spec_from_file_location(path.replace("/", "_").removesuffix(".py"), CHECKOUT / path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+run = script("tests/run.py")
+bench = script("bench/deploy/run.py")
+
+
+@pytest.fixture
+def run_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "LOGS", tmp_path)
+    monkeypatch.setattr(run, "CHECKOUT", tmp_path)
+
+    def call(*steps, seconds):
+        run.run_all(list(steps), time.monotonic() + seconds)
+        return [step.status for step in steps]
+
+    return call
+
+
+def test_the_budgets_of_all_steps_fit_into_the_time_for_all():
+    assert sum(step.budget for step in run.steps()) <= run.LANES * run.DEADLINE
+
+
+def test_every_scenario_is_a_step_and_every_budget_is_one_of_a_scenario():
+    scenarios = {path.parent.name for path in (CHECKOUT / "molecule").glob("*/molecule.yml")}
+    assert {step.name for step in run.steps() if step.group == "molecule"} == {f"molecule-{name}" for name in scenarios}
+    assert set(run.SCENARIO_BUDGETS) <= scenarios
+
+
+def test_a_step_ends_with_its_budget(run_all):
+    assert run_all(run.Step("slow", "unit", 1, "sleep 60"), seconds=60) == ["failed: longer than its 1 s"]
+
+
+def test_all_steps_end_with_the_time_for_all(run_all):
+    slow = [run.Step(f"slow{number}", "unit", 60, "sleep 60") for number in range(run.LANES)]
+    statuses = run_all(*slow, run.Step("next", "unit", 60, "true"), seconds=1)
+    assert statuses == ["failed: ended after 1 s, when the time for all was up"] * run.LANES + ["failed: no time was left for it"]
+
+
+def test_a_step_says_whether_it_passed(run_all):
+    assert run_all(run.Step("good", "unit", 60, "true"), run.Step("bad", "unit", 60, "false | true"), seconds=60) == ["passed", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "peer", "missed"),
+    [
+        ({1: 4.0, 50: 6.0, 200: 10.0}, {50: 90.0}, 0),
+        ({1: 4.0, 50: 6.1}, {}, 1),
+        ({1: 4.0, 200: 10.1}, {}, 1),
+        ({50: 6.0}, {50: 89.0}, 1),
+        ({1: 4.0, 50: 7.0, 200: 11.0}, {50: 80.0}, 3),
+        ({1: 4.0}, {1: 5.0}, 0),  # no goal says anything of these
+    ],
+)
+def test_the_bench_tells_which_goals_were_missed(ours, peer, missed, capsys):
+    measured = [{size: (0.0, seconds) for size, seconds in side.items()} for side in (ours, peer)]
+    assert bench.missed_goals(*measured) == missed
+    assert capsys.readouterr().out.count("MISSED") == missed
