@@ -108,8 +108,8 @@ HEAD_OF_KEYS = """# Keys of `fcgivisord`'s configuration
 
 <!-- Made by docs/generate.py from roles/fcgi_supervisor/files/fcgivisor/keys.py: change it there. -->
 
-The file is supervisord's. Keys in **bold** are ours; supervisord ignores them, so one file serves both. The last column says what a change asks of a process that runs, when
-`fcgivisorctl update` applies it: nothing, nothing until its next start, or a restart.
+The file is supervisord's. Keys in **bold** are ours; supervisord ignores them, so one file serves both.
+The last column says what a change asks of a process that runs, when `fcgivisorctl update` applies it: nothing, nothing until its next start, or a restart.
 """
 SECTIONS_OF_KEYS = {
     "[program:x]": fcgivisor_keys.PROGRAM,

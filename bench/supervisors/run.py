@@ -79,7 +79,9 @@ class Peer:
     def __enter__(self):
         command, environment = self.command()
         self.started = time.monotonic()
-        self.process = subprocess.Popen(command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         return self
 
     def __exit__(self, *_error) -> None:
@@ -121,7 +123,9 @@ class Supervisord(Peer):
 
     def command(self):
         more = self.more + (f"\nuser={self.user}" if self.user else "")
-        text = _SUPERVISORD.format(directory=self.directory, worker=WORKER, notes=self.notes, processes=self.processes, fds=4 * self.processes + 1024, more=more)
+        text = _SUPERVISORD.format(
+            directory=self.directory, worker=WORKER, notes=self.notes, processes=self.processes, fds=4 * self.processes + 1024, more=more
+        )
         (self.directory / "conf").write_text(text)
         return [TOOLS / "supervisord", "-c", self.directory / "conf"], {}
 
@@ -308,7 +312,9 @@ def measure_start() -> None:
             births = peer.wait_for_births(MANY)
             spawned[name] = max(when for _pid, when in births) - peer.started
             peer.wait_until_running()
-            pss = int(next(line.split()[1] for line in pathlib.Path(f"/proc/{peer.process.pid}/smaps_rollup").read_text().splitlines() if line.startswith("Pss:")))
+            pss = int(
+                next(line.split()[1] for line in pathlib.Path(f"/proc/{peer.process.pid}/smaps_rollup").read_text().splitlines() if line.startswith("Pss:"))
+            )
             killed = time.monotonic()
             for pid, _when in births:
                 peer.kill(pid)

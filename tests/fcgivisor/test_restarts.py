@@ -51,7 +51,9 @@ def status(pid):
 
 
 def environment(pid):
-    pairs = pathlib.Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    """Its environment, which is not there yet in the middle of its execve(2)."""
+    text = wait_for(pathlib.Path(f"/proc/{pid}/environ").read_bytes, f"the environment of {pid}")
+    pairs = text.decode().split("\0")
     return dict(pair.split("=", 1) for pair in pairs if pair)
 
 

@@ -28,7 +28,7 @@ def test_states_have_the_numbers_and_names_of_supervisord():
 
 def test_moods_of_the_supervisor_have_the_numbers_of_supervisord():
     theirs = {number: name for name, number in vars(supervisor.states.SupervisorStates).items() if name.isupper()}
-    assert theirs == states.SupervisorState.NAMES
+    assert theirs == states.SUPERVISOR_NAMES
 
 
 @pytest.mark.parametrize(("state", "event"), states.TABLE, ids=[f"{states.NAMES[state]} {event}" for state, event in states.TABLE])

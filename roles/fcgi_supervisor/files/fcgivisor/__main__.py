@@ -9,6 +9,6 @@ import sys
 if not __package__:  # run by its directory's path: python3 -IS looks nowhere else, and so starts faster
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from fcgivisor.daemon import main  # noqa: E402
+from fcgivisor.daemon import main
 
 sys.exit(main(sys.argv[1:]))

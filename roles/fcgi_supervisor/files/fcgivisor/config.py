@@ -11,6 +11,7 @@ import socket
 from collections import namedtuple
 
 from fcgivisor import keys, values
+from fcgivisor.events import NAMES
 from fcgivisor.ini import ConfigError, Ini, Section, included
 from fcgivisor.model import FCGI, LISTENER, PROCESS_KEYS, PROGRAM, GroupConfig, ProcessConfig, ServerConfig, Settings, SocketConfig
 from fcgivisor.policy import FASTCGI_DEFAULTS, FastCgi
@@ -18,6 +19,7 @@ from fcgivisor.policy import FASTCGI_DEFAULTS, FastCgi
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 _OWN_RPC_FACTORY = "supervisor.rpcinterface:make_main_rpcinterface"
 _OWN_RESULT_HANDLER = "supervisor.dispatchers:default_handler"
@@ -80,7 +82,7 @@ class _Loader:
             return
         if "files" not in section.values:
             raise section.error("has no files=")
-        files, empty = included(self._get(section, "files"), self._here)
+        files, empty = included(self._get(section, "files") or "", self._here)
         for pattern in empty:
             self._settings.warnings.append(f'No file matches via include "{pattern}"')
         for file in files:
@@ -200,13 +202,11 @@ class _Loader:
         return group
 
     def _read_listener(self, section: Section, group: GroupConfig) -> None:
-        from fcgivisor.events import NAMES
-
         if self._value(section, _TABLES[PROGRAM]["redirect_stderr"]):
             raise section.error("true would mix stderr into the protocol of event listeners: leave it out", "redirect_stderr")
         wanted = [word.upper() for word in values.words(self._get(section, "events") or "")]
         if not wanted:
-            raise section.error('has no events=, such as PROCESS_STATE or TICK_60')
+            raise section.error("has no events=, such as PROCESS_STATE or TICK_60")
         for word in wanted:
             if word not in NAMES:
                 raise section.error(f"there is no event {word}{_nearest(word, NAMES)}", "events")
@@ -255,7 +255,7 @@ class _Loader:
             processes.append(process)
         return processes
 
-    def _process(self, section: Section, shared: Mapping[str, object], expansions: dict[str, object]) -> ProcessConfig:
+    def _process(self, section: Section, shared: Mapping[str, Any], expansions: dict[str, object]) -> ProcessConfig:
         """One process; expansions already has its number."""
         process = ProcessConfig()
         for name in PROCESS_KEYS:
@@ -335,7 +335,7 @@ class _Loader:
         except ValueError as error:
             raise section.error(str(error), key) from None
 
-    def _value(self, section: Section, key: keys.Key, expansions: Mapping[str, object] | None = None):  # noqa: ANN202
+    def _value(self, section: Section, key: keys.Key, expansions: Mapping[str, object] | None = None):
         text = self._get(section, key.name, expansions)
         try:
             if text is None:
@@ -392,7 +392,7 @@ def _is_loopback(host: str) -> bool:
     return host.startswith("127.")
 
 
-def _nearest(word: str, known) -> str:  # noqa: ANN001
+def _nearest(word: str, known) -> str:
     import difflib  # only where something is wrong: it would stay in memory
 
     close = difflib.get_close_matches(word, list(known), n=1)

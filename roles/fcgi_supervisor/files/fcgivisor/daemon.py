@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import getopt
 import os
+import pwd
 import resource
 import sys
 
@@ -146,7 +147,7 @@ def _default_configuration() -> str:
     raise UsageError(f"No config file found at default paths ({', '.join(places)}); use the -c option to specify a config file at a different path")
 
 
-def _serve(settings: Settings, load) -> int:  # noqa: ANN001
+def _serve(settings: Settings, load) -> int:
     """From one configuration to the next, until a shutdown."""
     _occupy_standard_descriptors()
     _close_on_exec()
@@ -188,7 +189,7 @@ def _serve(settings: Settings, load) -> int:  # noqa: ANN001
     return 0
 
 
-def _reload(settings: Settings, load, log: MainLog) -> Settings:  # noqa: ANN001
+def _reload(settings: Settings, load, log: MainLog) -> Settings:
     """The files anew. Where they are wrong supervisord ends; we go on with what we had, which served until now."""
     try:
         return load()
@@ -219,7 +220,7 @@ def _open_log(log: MainLog, settings: Settings) -> None:
         )
 
 
-def _open_servers(settings: Settings, loop: Loop, log: MainLog, supervisor: Supervisor, load) -> list[Server]:  # noqa: ANN001
+def _open_servers(settings: Settings, loop: Loop, log: MainLog, supervisor: Supervisor, load) -> list[Server]:
     site = Site(supervisor, Dispatcher(Interface(supervisor, load), settings.rpc))
     servers = []
     for server_config in settings.servers:
@@ -281,8 +282,6 @@ def _raise_limits(settings: Settings) -> None:
 
 
 def _become_user(settings: Settings) -> None:
-    import pwd
-
     if settings.user is None:
         return
     record = pwd.getpwuid(int(settings.user)) if settings.user.isdigit() else pwd.getpwnam(settings.user)

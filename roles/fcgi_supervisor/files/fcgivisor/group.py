@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fcgivisor import states
 from fcgivisor.listeners import Pool
 from fcgivisor.model import LISTENER
@@ -70,7 +72,7 @@ class Group:
             if config.policy is None or position == 0:
                 self.supervisor.start_soon(process)
             else:
-                self.supervisor.loop.after(position * config.policy.start_delay, lambda process=process: self.supervisor.start_soon(process))
+                self.supervisor.loop.after(position * config.policy.start_delay, partial(self.supervisor.start_soon, process))
 
     def stop_all(self) -> None:
         """Stop everything, for a shutdown (supervisor/process.py, ProcessGroupBase.stop_all)."""

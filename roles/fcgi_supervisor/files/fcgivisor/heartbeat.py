@@ -95,7 +95,10 @@ class Watch:
         self.stop()
         self._silent(now() - self.last)
         self._process.signal(signal.SIGABRT)
-        self._timer = self._loop.after(ABORT_PATIENCE, lambda: self._process.signal(signal.SIGKILL))
+        self._timer = self._loop.after(ABORT_PATIENCE, self._kill)
+
+    def _kill(self) -> None:
+        self._process.signal(signal.SIGKILL)
 
 
 class EmperorPipe:

@@ -35,14 +35,24 @@ _READ_SIZE = 65536
 # Supplementary groups of a client that are looked at: Python's getsockopt() takes no more.
 _MOST_GROUPS = 256
 
-_REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed", 413: "Content Too Large", 500: "Internal Server Error"}
-_ERROR_BODY = "<head>\r\n<title>Error response</title>\r\n</head>\r\n<body>\r\n<h1>Error response</h1>\r\n<p>Error code {code}.\r\n<p>Message: {reason}.\r\n</body>\r\n"
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    413: "Content Too Large",
+    500: "Internal Server Error",
+}
+_ERROR_BODY = (
+    "<head>\r\n<title>Error response</title>\r\n</head>\r\n<body>\r\n<h1>Error response</h1>\r\n<p>Error code {code}.\r\n<p>Message: {reason}.\r\n</body>\r\n"
+)
 
 
 class Request:
     """A whole request. answer() is called once, at any time."""
 
-    __slots__ = ("method", "path", "headers", "body", "_connection", "_version", "_streaming")
+    __slots__ = ("_connection", "_streaming", "_version", "body", "headers", "method", "path")
 
     def __init__(self, connection: Connection, method: str, path: str, version: str, headers: dict[str, str]) -> None:
         self.method, self.path, self.headers, self._version = method, path, headers, version
@@ -154,7 +164,7 @@ class Server:
             return False
         stored = self.config.password or ""
         if stored.startswith("{SHA}"):
-            stored, password = stored[len("{SHA}") :], hashlib.sha1(password.encode()).hexdigest()  # noqa: S324
+            stored, password = stored[len("{SHA}") :], hashlib.sha1(password.encode()).hexdigest()
         right_user = hmac.compare_digest(user.encode(), self.config.username.encode())
         return hmac.compare_digest(password.encode(), stored.encode()) and right_user
 
@@ -171,6 +181,7 @@ class Connection:
         self._authorized = True
         self._close_after = False
         self._lingering = False
+        self._heard = 0  # bytes since it lingers
         self.closed = False
         self._events = IN
         self._timer: Timer = server.loop.after(PATIENCE, self._impatient)
@@ -231,6 +242,9 @@ class Connection:
             self.close()
             return
         if self._lingering:
+            self._heard += len(data)
+            if self._heard > MAX_HEAD:
+                self.close()
             return
         if self.busy and len(self._in) > MAX_HEAD:
             self.close()  # it talks on and does not listen

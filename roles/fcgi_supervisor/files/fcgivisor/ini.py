@@ -35,7 +35,7 @@ class ConfigError(Exception):
 class Value:
     """What stands in a file, and where."""
 
-    __slots__ = ("text", "file", "line")
+    __slots__ = ("file", "line", "text")
 
     def __init__(self, text: str, file: str, line: int) -> None:
         self.text, self.file, self.line = text, file, line
@@ -44,7 +44,7 @@ class Value:
 class Section:
     """A section: its name, the place where it begins, and its values by option."""
 
-    __slots__ = ("name", "file", "line", "values")
+    __slots__ = ("file", "line", "name", "values")
 
     def __init__(self, name: str, file: str, line: int) -> None:
         self.name, self.file, self.line = name, file, line

@@ -66,9 +66,16 @@ PROGRAM = (
     _key("directory", default=None, change=RESTART, each=True, about="Where it runs."),
     _key("umask", values.octal, None, change=RESTART, about="Its umask."),
     _key("serverurl", default=None, change=RESTART, about="SUPERVISOR_SERVER_URL in its environment; AUTO is the supervisor's own."),
-    _ours("environment_file", None, None, "A file of KEY=value lines, read at each start; with a - before it, it may be missing.", change=NEXT_SPAWN, each=True),
+    _ours(
+        "environment_file", None, None, "A file of KEY=value lines, read at each start; with a - before it, it may be missing.", change=NEXT_SPAWN, each=True
+    ),
     _ours("log_format", values.one_of("plain", "json"), "plain", "plain, or json: one object a line, with time and process name."),
-    _ours("restart_delay", values.seconds, None, "Seconds from a start to the next one (mod_fastcgi -restart-delay). Selects mod_fastcgi's policy; so do the next four."),
+    _ours(
+        "restart_delay",
+        values.seconds,
+        None,
+        "Seconds from a start to the next one (mod_fastcgi -restart-delay). Selects mod_fastcgi's policy; so do the next four.",
+    ),
     _ours("start_delay", values.seconds, None, "Seconds between the first starts of a program's processes (-init-start-delay)."),
     _ours("min_server_life", values.seconds, None, "Seconds of life that forgive failures (-min-server-life)."),
     _ours("max_failed_starts", values.count, None, "Failures until the penalty (MAX_FAILED_STARTS)."),
@@ -83,10 +90,7 @@ PROGRAM = (
     _ours("heartbeat", values.seconds, 0.0, "Seconds between its signs of life: WATCHDOG=1 on NOTIFY_SOCKET, or byte 26 on UWSGI_EMPEROR_FD.", change=RESTART),
     _ours("heartbeat_tolerance", values.seconds, None, "Seconds of silence until SIGABRT; 3 times heartbeat where it is missing, 2 times at least."),
     _ours("heartbeat_required", values.boolean, False, "Whether the first sign of life may not be missing; else watching begins with it."),
-    *(
-        _ours(f"rlimit_{name}", values.limit, None, f"RLIMIT_{name.upper()} of getrlimit(2): N, soft:hard or unlimited.", change=NEXT_SPAWN)
-        for name in LIMITS
-    ),
+    *(_ours(f"rlimit_{name}", values.limit, None, f"RLIMIT_{name.upper()} of getrlimit(2): N, soft:hard or unlimited.", change=NEXT_SPAWN) for name in LIMITS),
 )
 
 FCGI = (

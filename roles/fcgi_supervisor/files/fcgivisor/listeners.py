@@ -174,7 +174,7 @@ class Pool:
             f"eventname:{event.name} len:{len(event.payload.decode('utf-8', 'replace'))}\n"
         )
         for name, conversation in self.conversations.items():
-            if self._processes[name].state == states.RUNNING and conversation.state == READY:
-                if conversation.send(event, serial, head.encode() + event.payload):
-                    return True
+            ready = self._processes[name].state == states.RUNNING and conversation.state == READY
+            if ready and conversation.send(event, serial, head.encode() + event.payload):
+                return True
         return False

@@ -23,7 +23,7 @@ now = time.monotonic
 class Timer:
     """Something that is due at a time of the monotonic clock; cancel() makes it never come due."""
 
-    __slots__ = ("when", "callback")
+    __slots__ = ("callback", "when")
 
     def __init__(self, when: float, callback: Callable[[], None] | None) -> None:
         self.when = when  # seconds, time.monotonic()

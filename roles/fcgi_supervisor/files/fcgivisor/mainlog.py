@@ -9,7 +9,6 @@ import os
 import sys
 import time
 
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fcgivisor.logs import Sink

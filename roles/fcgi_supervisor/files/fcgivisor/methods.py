@@ -40,7 +40,9 @@ _SUPERVISOR = {
     "clearLog": _method("clear_log", "boolean", "", "Empty the supervisor's log."),
     "shutdown": _method("shutdown", "boolean", "", "Stop all processes and end."),
     "restart": _method("restart", "boolean", "", "Stop all processes, read the configuration and begin anew."),
-    "reloadConfig": _method("reload_config", "array", "", "Read the configuration again: [[added, changed, removed]] names of groups. Nothing starts or stops."),
+    "reloadConfig": _method(
+        "reload_config", "array", "", "Read the configuration again: [[added, changed, removed]] names of groups. Nothing starts or stops."
+    ),
     "addProcessGroup": _method("add_process_group", "boolean", "string name", "Take on a group of the configuration."),
     "removeProcessGroup": _method("remove_process_group", "boolean", "string name", "Forget a group that has stopped."),
     "startProcess": _method("start_process", "boolean", "string name, boolean wait", "Start a process (name, group:name, or group:*).", 1),

@@ -52,6 +52,7 @@ class ProcessConfig:
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
     # What supervisord compares (supervisor/options.py, ProcessConfig), and what is ours.
     COMPARED = ("name", "uid", "policy", "kind", *PROCESS_KEYS)
@@ -73,7 +74,7 @@ class ProcessConfig:
 class GroupConfig:
     """A process group: of one section, or of a [group:x]. processes: by name. events, buffer_size: of an event listener pool."""
 
-    __slots__ = ("name", "priority", "kind", "processes", "events", "buffer_size")
+    __slots__ = ("buffer_size", "events", "kind", "name", "priority", "processes")
 
     def __init__(self, name: str, priority: int, kind: str, processes: list[ProcessConfig]) -> None:
         self.name, self.priority, self.kind = name, priority, kind
@@ -116,3 +117,4 @@ class Settings:
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...

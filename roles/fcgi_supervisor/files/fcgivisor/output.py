@@ -179,7 +179,6 @@ def auto_log_prefix(process_name: str, channel: str, identifier: str) -> str:
     return f"{process_name}-{channel}---{identifier}-"
 
 
-
 def _prefix_at_end(data: bytes, token: bytes) -> int:
     """How many bytes at the end of data are the beginning of token."""
     for size in range(min(len(token) - 1, len(data)), 0, -1):

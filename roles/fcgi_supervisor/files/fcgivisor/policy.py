@@ -40,9 +40,7 @@ def backoff_delay(tries: int, exponential: bool, longest: float, random_part: Ca
     return delay * (1 + JITTER * (2 * random_part() - 1))
 
 
-def fastcgi_restart(
-    policy: FastCgi, failures: int, last_start: float, lived: float, sibling_starts: Iterable[float], moment: float
-) -> Decision:
+def fastcgi_restart(policy: FastCgi, failures: int, last_start: float, lived: float, sibling_starts: Iterable[float], moment: float) -> Decision:
     """When mod_fastcgi starts a dead process again.
 
     failures: of the program, this death included (a clean exit is none). last_start: of this process; lived: how long it lived then.

@@ -11,10 +11,10 @@ import signal
 import time
 
 from fcgivisor import birth, events, policy, remains, spawn, states
-from fcgivisor.heartbeat import EmperorPipe, Watch
-from fcgivisor.loop import OUT, now
+from fcgivisor.heartbeat import Watch
+from fcgivisor.loop import now
 from fcgivisor.model import LISTENER
-from fcgivisor.output import Channel
+from fcgivisor.pipes import Pipes
 from fcgivisor.sockets import SocketError
 from fcgivisor.spawn import SpawnError
 from fcgivisor.values import RESTART_ALWAYS, RESTART_NEVER, signal_name
@@ -41,9 +41,9 @@ class Process:
     """
 
     __slots__ = (
-        "supervisor", "group", "config", "state", "pid", "tries", "last_start", "last_stop", "started", "exit_status", "spawn_error", "restarts",
-        "watch", "recycling", "start_again", "leaving",
-        "_channels", "_auto_logs", "_stdin", "_unsent", "_conversation", "_emperor", "_timer", "_life_timer", "_lived", "_remains", "_step", "_waiting",
+        "_auto_logs", "_conversation", "_life_timer", "_lived", "_pipes", "_remains", "_step", "_timer", "_waiting",
+        "config", "exit_status", "group", "last_start", "last_stop", "leaving", "pid", "recycling", "restarts", "spawn_error", "start_again", "started",
+        "state", "supervisor", "tries", "watch",
     )  # fmt: skip
 
     def __init__(self, supervisor: Supervisor, group: Group, config: ProcessConfig) -> None:
@@ -55,11 +55,9 @@ class Process:
         self.restarts = -1
         self.watch: Watch | None = None
         self.recycling = self.start_again = self.leaving = self._waiting = False
-        self._channels: tuple[Channel, ...] = ()
+        self._pipes = Pipes(self)
         self._auto_logs: dict[str, str] = {}
-        self._stdin, self._unsent = -1, b""
         self._conversation: Conversation | None = None
-        self._emperor: EmperorPipe | None = None
         self._timer: Timer | None = None  # of the state: startsecs, a restart, a step of the stop sequence
         self._life_timer: Timer | None = None
         self._lived = 0.0  # seconds, of the life that ended last
@@ -115,17 +113,7 @@ class Process:
 
     def write_stdin(self, data: bytes) -> bool:
         """Send this to its stdin. Returns whether that can be: it runs, and has a pipe there that it has not closed."""
-        if self._stdin < 0 or not self.pid or self.state == states.STOPPING:
-            return False
-        waiting = bool(self._unsent)
-        self._unsent += data
-        if waiting:
-            return True
-        if not self._flush_stdin():
-            return False
-        if self._unsent:
-            self.supervisor.loop.watch(self._stdin, lambda _events: self._flush_stdin(), OUT)
-        return True
+        return bool(self.pid) and self.state != states.STOPPING and self._pipes.write_stdin(data)
 
     def configure(self, config: ProcessConfig) -> None:
         """Take on a configuration that needs no restart, or has one coming."""
@@ -137,7 +125,7 @@ class Process:
             self._limit_life()
         if any(name.startswith(("stdout_", "stderr_", "log_format")) for name in changed):
             self._make_auto_logs()
-            for channel in self._channels:
+            for channel in self._pipes.channels:
                 channel.configure()
 
     # What happens to it
@@ -158,8 +146,7 @@ class Process:
 
     def died(self, status: int) -> None:
         """The kernel says that it is dead (wait status of waitpid(2))."""
-        for channel in self._channels:
-            channel.finish()
+        self._pipes.finish()
         code, words = decode_status(status)
         self.last_stop = time.time()
         self._lived, pid = now() - self.started, self.pid
@@ -231,7 +218,11 @@ class Process:
         self._forget_timer()
         self.tries = 0
         self.recycling = False
-        how = "it said that it is ready (READY=1)" if self.config.ready == "notify" else f"process has stayed up for > than {self.config.startsecs} seconds (startsecs)"
+        how = (
+            "it said that it is ready (READY=1)"
+            if self.config.ready == "notify"
+            else f"process has stayed up for > than {self.config.startsecs} seconds (startsecs)"
+        )
         self.supervisor.log.info(f"success: {self.config.name} entered RUNNING state, {how}")
         self._limit_life()
         self.group.settled(self)
@@ -295,39 +286,36 @@ class Process:
         """Raises SpawnError."""
         config = self.config
         words = spawn.words(config.command)
-        closing: list[int] = []
         try:
             environment = birth.environment(self)
             file = spawn.find(words[0], environment.get("PATH", os.defpath))
-            stdin = self._socket() if config.socket else self._stdin_pipe(closing)
-            streams = self._output_pipes(closing)
-            passed = self._emperor_pipe(environment)
+            socket = self._socket() if config.socket else None
+            self._pipes.open(environment)
+            streams = self._pipes.streams
             order = spawn.Order(
-                file=file, argv=list(words), env=environment, stdin=stdin, stdout=streams[0], stderr=streams[-1], passed=passed,
-                identity=birth.identity(config), directory=config.directory, umask=config.umask, limits=birth.limits(config),
+                file=file, argv=list(words), env=environment, stdin=self._pipes.stdin if socket is None else socket, stdout=streams[0],
+                stderr=streams[-1], passed=self._pipes.passed, identity=birth.identity(config), directory=config.directory, umask=config.umask,
+                limits=birth.limits(config),
             )  # fmt: skip
             self.pid = spawn.start(order)
         except OSError as error:
-            self._close_pipes()
+            self._pipes.close()
             if error.errno == errno.EMFILE:
                 raise SpawnError(f"too many open files to spawn '{config.name}'") from None
             raise SpawnError(f"'{config.name}' cannot be started: {error.strerror or error}") from None
         except SpawnError as error:
-            for channel in self._channels[-1:]:
+            for channel in self._pipes.channels[-1:]:
                 channel.write(f"supervisor: {error}\nsupervisor: child process was not spawned\n".encode())
-            self._close_pipes()
+            self._pipes.close()
             raise
         finally:
-            for descriptor in closing:
-                os.close(descriptor)
-            if self._emperor is not None:
-                self._emperor.close_child()
+            self._pipes.close_child_ends()
         self.supervisor.by_pid[self.pid] = self
         if config.heartbeat:
             self.watch = Watch(self.supervisor.loop, self, config.heartbeat_tolerance, config.heartbeat_required, self._silent)
         if config.kind == LISTENER and self.group.pool is not None:
             self._conversation = self.group.pool.begin(self)
-            self._channels[0].tap = self._conversation.hear
+            self._pipes.channels[0].tap = self._conversation.hear
 
     def _socket(self) -> int:
         try:
@@ -335,36 +323,6 @@ class Process:
             return held.fileno()
         except SocketError as error:
             raise SpawnError(f"could not create its socket: {error}") from None
-
-    def _stdin_pipe(self, closing: list[int]) -> int:
-        theirs, self._stdin = os.pipe2(os.O_CLOEXEC)
-        closing.append(theirs)
-        os.set_blocking(self._stdin, False)
-        return theirs
-
-    def _output_pipes(self, closing: list[int]) -> list[int]:
-        """The ends for the child: of stdout, and of stderr unless that goes the same way."""
-        names = ("stdout",) if self.config.redirect_stderr and self.config.kind != LISTENER else ("stdout", "stderr")
-        if tuple(channel.name for channel in self._channels) != names:
-            for channel in self._channels:
-                channel.close()
-            self._channels = tuple(Channel(self.supervisor, self, name) for name in names)
-        ends = []
-        for channel in self._channels:
-            ours, theirs = os.pipe2(os.O_CLOEXEC)
-            closing.append(theirs)
-            ends.append(theirs)
-            os.set_blocking(ours, False)
-            channel.watch(ours)
-        return ends
-
-    def _emperor_pipe(self, environment: dict[str, str]) -> tuple[int, ...]:
-        if not self.config.heartbeat:
-            return ()
-        self._emperor = EmperorPipe(self.supervisor.loop, self)
-        assert self._emperor.child is not None
-        environment["UWSGI_EMPEROR_FD"] = str(self._emperor.child.fileno())
-        return (self._emperor.child.fileno(),)
 
     def _start_after(self, seconds: float, final: bool = True) -> None:
         """Start it in so many seconds, and not before what the dead one left behind is gone. final: else only look again then."""
@@ -384,12 +342,12 @@ class Process:
 
     def _wait_as_fastcgi(self) -> None:
         config, history = self.config, self.group.history(self.config.program)
+        assert config.policy is not None
         starts = [sibling.started for sibling in self.group.siblings(self) if sibling.state == states.RUNNING]
         decision = policy.fastcgi_restart(config.policy, history.failures, self.started, self._lived, starts, now())
         if decision.failures > config.policy.max_failed_starts and history.failures > config.policy.max_failed_starts:
             self.spawn_error = self.spawn_error or "failed too often"
-        if decision.failures < history.failures:
-            history.failures = decision.failures
+        history.failures = min(history.failures, decision.failures)
         self._start_after(decision.wait, decision.final)
 
     def _count_failure(self, code: int) -> None:
@@ -416,7 +374,9 @@ class Process:
         self.signal(signal.SIGKILL)
 
     def _silent(self, seconds: float) -> None:
-        self.supervisor.log.warn(f"{self.config.name} ({self.pid}) has sent no heartbeat for {seconds:.1f} s: it is sent SIGABRT, and SIGKILL if that does not end it")
+        self.supervisor.log.warn(
+            f"{self.config.name} ({self.pid}) has sent no heartbeat for {seconds:.1f} s: it is sent SIGABRT, and SIGKILL if that does not end it"
+        )
 
     def recycle(self, why: str) -> None:
         """Replace it by a new one, when no other process of its program is being replaced."""
@@ -447,18 +407,6 @@ class Process:
             return text
         return None
 
-    def _flush_stdin(self) -> bool:
-        try:
-            self._unsent = self._unsent[os.write(self._stdin, self._unsent) :]
-        except BlockingIOError:
-            pass
-        except OSError:  # it has closed its end
-            self._close_stdin()
-            return False
-        if not self._unsent:
-            self.supervisor.loop.forget(self._stdin)
-        return True
-
     def _release(self) -> None:
         """Nobody is in the slot any more."""
         self.supervisor.by_pid.pop(self.pid, None)
@@ -471,21 +419,7 @@ class Process:
             self._conversation = None
         if self._life_timer is not None:
             self._life_timer.cancel()
-        self._close_pipes()
-
-    def _close_pipes(self) -> None:
-        for channel in self._channels:
-            channel.finish()
-        self._close_stdin()
-        if self._emperor is not None:
-            self._emperor.close()
-            self._emperor = None
-
-    def _close_stdin(self) -> None:
-        if self._stdin >= 0:
-            self.supervisor.loop.forget(self._stdin)
-            os.close(self._stdin)
-            self._stdin, self._unsent = -1, b""
+        self._pipes.close()
 
     def _forget_timer(self) -> None:
         self._waiting = False
@@ -504,19 +438,17 @@ class Process:
         return self._auto_logs.get(channel) or getattr(self.config, f"{channel}_logfile")
 
     def reopen_logs(self) -> None:
-        for channel in self._channels:
+        for channel in self._pipes.channels:
             channel.reopen()
 
     def clear_logs(self) -> None:
         """Raises OSError."""
-        for channel in self._channels:
+        for channel in self._pipes.channels:
             channel.clear()
 
     def close(self) -> None:
         """It leaves the supervisor."""
-        for channel in self._channels:
-            channel.close()
-        self._channels = ()
+        self._pipes.forget()
 
     def _make_auto_logs(self) -> None:
         self._auto_logs = self.supervisor.auto_logs(self.config, self._auto_logs)
@@ -529,5 +461,3 @@ def decode_status(status: int) -> tuple[int, str]:
         return code, f"exit status {code}"
     words = f"terminated by {signal_name(os.WTERMSIG(status))}"
     return -1, words + (" (core dumped)" if os.WCOREDUMP(status) else "")
-
-

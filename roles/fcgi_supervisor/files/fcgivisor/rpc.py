@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 
-from fcgivisor import API_VERSION, SUPERVISOR_VERSION, VERSION, config, events, spawn, states, update
+from fcgivisor import API_VERSION, SUPERVISOR_VERSION, VERSION, events, logread, spawn, states, update
 from fcgivisor.ini import ConfigError
 from fcgivisor.loop import now
 from fcgivisor.sockets import SocketError
@@ -59,13 +59,13 @@ class Interface:
 
     def get_state(self) -> dict:
         mood = self.supervisor.mood
-        return {"statecode": mood, "statename": SupervisorState.NAMES[mood]}
+        return {"statecode": mood, "statename": states.SUPERVISOR_NAMES[mood]}
 
     def get_pid(self) -> int:
         return os.getpid()
 
     def read_log(self, offset: int, length: int) -> str:
-        return _read(self.supervisor.log.path, offset, length)
+        return logread.read(self.supervisor.log.path, offset, length)
 
     def clear_log(self) -> bool:
         log = self.supervisor.log
@@ -272,16 +272,16 @@ class Interface:
         return sorted(found, key=lambda info: info["name"])
 
     def read_process_stdout_log(self, name: str, offset: int, length: int) -> str:
-        return _read(self._process(name).logfile("stdout"), offset, length)
+        return logread.read(self._process(name).logfile("stdout"), offset, length)
 
     def read_process_stderr_log(self, name: str, offset: int, length: int) -> str:
-        return _read(self._process(name).logfile("stderr"), offset, length)
+        return logread.read(self._process(name).logfile("stderr"), offset, length)
 
     def tail_process_stdout_log(self, name: str, offset: int, length: int) -> list:
-        return _tail(self._process(name).logfile("stdout"), offset, length)
+        return logread.tail(self._process(name).logfile("stdout"), offset, length)
 
     def tail_process_stderr_log(self, name: str, offset: int, length: int) -> list:
-        return _tail(self._process(name).logfile("stderr"), offset, length)
+        return logread.tail(self._process(name).logfile("stderr"), offset, length)
 
     def clear_process_logs(self, name: str) -> bool:
         return self._clear(self._process(name), name)
@@ -406,7 +406,22 @@ def process_info(process: Process, wall: int, moment: float) -> dict:
 
 # The members of process_info().
 _INFO = ready_struct(
-    ("name", "group", "start", "stop", "now", "state", "statename", "spawnerr", "exitstatus", "logfile", "stdout_logfile", "stderr_logfile", "pid", "description"),
+    (
+        "name",
+        "group",
+        "start",
+        "stop",
+        "now",
+        "state",
+        "statename",
+        "spawnerr",
+        "exitstatus",
+        "logfile",
+        "stdout_logfile",
+        "stderr_logfile",
+        "pid",
+        "description",
+    ),
     "ssiiiississsis",
 )
 
@@ -462,42 +477,5 @@ def status_json(supervisor: Supervisor) -> bytes:
     import json  # where it is asked for
 
     moment = now()
-    told = {"version": VERSION, "pid": os.getpid(), "state": SupervisorState.NAMES[supervisor.mood]}
+    told = {"version": VERSION, "pid": os.getpid(), "state": states.SUPERVISOR_NAMES[supervisor.mood]}
     return json.dumps({**told, "processes": [status(process, moment) for process in supervisor.processes()]}).encode()
-
-
-def _read(path: str | None, offset: int, length: int) -> str:
-    """Of a log, length bytes from offset; a negative offset counts from the end, length 0 is all (options.py, readFile)."""
-    if path is None or not os.path.exists(path):
-        raise Fault("NO_FILE", path)
-    if (offset < 0 and length) or length < 0:
-        raise Fault("BAD_ARGUMENTS")
-    try:
-        with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size + offset) if offset < 0 else min(offset, size))
-            data = file.read() if offset < 0 else file.read(min(length, size) or -1)
-    except OSError:
-        raise Fault("FAILED") from None
-    return data.decode("utf-8", "replace")
-
-
-def _tail(path: str | None, offset: int, length: int) -> list:
-    """New bytes of a log since offset: [text, size of the log, whether there were more than length] (options.py, tailFile)."""
-    if path is None or not os.path.exists(path):
-        return ["", 0, False]
-    try:
-        with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            overflow = size > offset + length
-            if overflow:
-                offset = size - 1
-            if offset + length > size:
-                if offset > size - 1:
-                    length = 0
-                offset = size - length
-            file.seek(max(offset, 0))
-            data = file.read(min(max(length, 0), size))
-    except OSError:
-        return ["", offset, False]
-    return [data.decode("utf-8", "replace"), size, overflow]

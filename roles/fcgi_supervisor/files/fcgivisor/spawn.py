@@ -29,13 +29,12 @@ NOT_SPAWNED = 127
 
 
 # (soft, hard) of RLIMIT_NOFILE for children, where it is not our own: we need many descriptors, but a program that uses select(2) breaks on numbers above 1023.
-_nofile: tuple[int, int] | None = None
+_worker_limits: dict[str, tuple[int, int] | None] = {"nofile": None}
 
 
 def set_nofile(limit: tuple[int, int] | None) -> None:
     """What children get as RLIMIT_NOFILE, None for ours."""
-    global _nofile
-    _nofile = limit
+    _worker_limits["nofile"] = limit
 
 
 class SpawnError(Exception):
@@ -101,8 +100,7 @@ def read_environment_file(path: str) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise SpawnError(f"environment_file {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
     found = {}
-    for number, line in enumerate(lines, 1):
-        line = line.strip()
+    for number, line in enumerate(map(str.strip, lines), 1):
         if not line or line[0] in "#;":
             continue
         key, equals, value = line.partition("=")
@@ -135,12 +133,13 @@ def start(order: Order) -> int:
 def _posix_spawn(order: Order) -> int:
     actions = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate((order.stdin, order.stdout, order.stderr))]
     ours = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if _nofile is not None:  # a limit holds for new descriptors, and none is opened here
-        resource.setrlimit(resource.RLIMIT_NOFILE, _nofile)
+    theirs = _worker_limits["nofile"]
+    if theirs is not None:  # a limit holds for new descriptors, and none is opened here
+        resource.setrlimit(resource.RLIMIT_NOFILE, theirs)
     try:
         return os.posix_spawn(order.file, order.argv, order.env, file_actions=actions, setpgroup=0, setsigmask=[], setsigdef=_IGNORED_BY_PYTHON)
     finally:
-        if _nofile is not None:
+        if theirs is not None:
             resource.setrlimit(resource.RLIMIT_NOFILE, ours)
 
 
@@ -165,8 +164,9 @@ def _become(order: Order) -> None:
             os.dup2(source, target)
         for descriptor in order.passed:
             os.set_inheritable(descriptor, True)
-        if _nofile is not None:
-            resource.setrlimit(resource.RLIMIT_NOFILE, _nofile)
+        nofile = _worker_limits["nofile"]
+        if nofile is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, nofile)
         for number, limit in order.limits:
             what = f"set limit {number} to {limit}"
             resource.setrlimit(number, limit)

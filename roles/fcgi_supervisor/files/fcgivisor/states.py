@@ -65,4 +65,10 @@ class SupervisorState:
     RESTARTING = 0
     SHUTDOWN = -1
 
-    NAMES = {FATAL: "FATAL", RUNNING: "RUNNING", RESTARTING: "RESTARTING", SHUTDOWN: "SHUTDOWN"}
+
+SUPERVISOR_NAMES = {
+    SupervisorState.FATAL: "FATAL",
+    SupervisorState.RUNNING: "RUNNING",
+    SupervisorState.RESTARTING: "RESTARTING",
+    SupervisorState.SHUTDOWN: "SHUTDOWN",
+}

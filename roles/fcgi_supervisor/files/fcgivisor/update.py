@@ -59,7 +59,7 @@ def _within(group: Group, wanted: GroupConfig) -> list[Step]:
         if changed:
             needs_restart = any(keys.PROGRAM_CHANGE[key] == keys.RESTART for key in changed)
             # What was stopped by hand stays stopped, and what runs and can go on goes on.
-            runs = process.state != states.STOPPED and process.state != states.STOPPING
+            runs = process.state not in (states.STOPPED, states.STOPPING)
             steps.append(Step(RESTART if needs_restart and runs else CHANGE, name, process_name, changed))
     if (group.config.priority, group.config.events, group.config.buffer_size) != (wanted.priority, wanted.events, wanted.buffer_size):
         steps.append(Step(CHANGE, name, "", ["priority", "events", "buffer_size"]))

@@ -284,7 +284,7 @@ def limit(text: str) -> tuple[int, int]:
     return soft, hard
 
 
-def one_of(*choices: str):  # noqa: ANN201
+def one_of(*choices: str):
     """A converter that takes one of these words."""
 
     def convert(text: str) -> str:

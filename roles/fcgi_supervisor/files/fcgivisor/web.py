@@ -63,7 +63,7 @@ class Site:
         if not self._try(request, lambda: self._dispatcher.call(method, params)):
             return
 
-    def _try(self, request: Request, call) -> bool:  # noqa: ANN001
+    def _try(self, request: Request, call) -> bool:
         """Answer with what the call returns. Returns whether it was answered; else it will be, later."""
         try:
             value = call()

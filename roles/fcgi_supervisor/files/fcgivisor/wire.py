@@ -9,6 +9,10 @@ import binascii
 import re
 from xml.parsers import expat
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # Deeper values are an attack, not a request.
 _DEEPEST = 64
 # What XML 1.0 cannot hold; logs do hold it (Supervisor issues 85, 1485, 1611).
@@ -124,7 +128,7 @@ def _boolean(text: str) -> bool:
     return text.strip() == "1"
 
 
-_SCALARS = {
+_SCALARS: dict[str, Callable[[str], object]] = {
     "int": _integer,
     "i4": _integer,
     "i8": _integer,
@@ -172,7 +176,7 @@ def fault(error: Fault) -> bytes:
     return "".join(parts).encode()
 
 
-def _dump(value: object, write) -> None:  # noqa: ANN001
+def _dump(value: object, write) -> None:
     kind = type(value)
     if kind is Ready:
         write(value)
