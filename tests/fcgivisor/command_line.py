@@ -24,7 +24,8 @@ COMMAND = [sys.executable, "-m", "fcgivisor.ctl"]
 
 
 def environment(**variables):
-    return {**os.environ, "PYTHONPATH": str(PACKAGE), "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8", **variables}
+    own = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}  # of the tests' terminal, not of ours
+    return {**own, "PYTHONPATH": str(PACKAGE), "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8", **variables}
 
 
 def run(*words, input=None, cwd=None, **variables):
@@ -43,10 +44,10 @@ class Terminal:
 
     def __init__(self, *words, width=80, height=24, **variables):
         self.pid, self._master = pty.fork()
-        if self.pid == 0:
+        if self.pid == 0:  # the size comes first: the command asks for it when it likes
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("4H", height, width, 0, 0))
             os.execve(sys.executable, [*COMMAND, *map(str, words)], environment(TERM="xterm", **variables))
         self.text = ""
-        self.resize(width, height)
 
     def resize(self, width, height):
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("4H", height, width, 0, 0))

@@ -177,7 +177,12 @@ class Supervisor:
         return self.rpc.getProcessInfo(name)
 
     def pid(self, name):
-        return self.info(name)["pid"]
+        """Its process ID, once it is the program: between fork and exec it is still a copy of the supervisor."""
+        pid = self.info(name)["pid"]
+        own = pathlib.Path(f"/proc/{self.process.pid}/cmdline").read_bytes()
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it is gone
+            wait_for(lambda: not pid or pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() not in (own, b""), f"{name} to be executed")
+        return pid
 
     def state(self, name):
         return self.info(name)["statename"]

@@ -97,10 +97,11 @@ class TestFiles:
         log = echo.directory / "shop.log"
         keys(echo, stdout_logfile_maxbytes=1000, stdout_logfile_backups=2).start()
         lines = [f"{number:099d}" for number in range(45)]
-        for number, line in enumerate(lines):
+        for line in lines:
             say(echo, line)
-            # Whole lines, so that it is known where a file ends: one is written when the one before it is there.
-            wait_for(lambda line=line: any(line in read(path) for path in echo.directory.glob("shop.log*")), f"line {number}")
+            # One piece for each line, so that it is known where a file ends. Its own log tells: the files are moved meanwhile.
+            echo.wait_for_log(f"output:\n{line}")
+        wait_for(lambda: lines[-1] in read(log), "the last line")
         names = sorted(path.name for path in echo.directory.glob("shop.log*"))
         assert names == ["shop.log", "shop.log.1", "shop.log.2"]
         assert read(f"{log}.2").split() + read(f"{log}.1").split() + read(log).split() == lines[20:]
@@ -108,6 +109,7 @@ class TestFiles:
     def test_without_backups_it_begins_anew(self, echo):
         keys(echo, stdout_logfile_maxbytes=100, stdout_logfile_backups=0).start()
         say(echo, "x" * 100)
+        echo.wait_for_log("output:\n" + "x" * 100)  # two lines in one piece would be rotated together
         say(echo, "new")
         wait_for(lambda: read(echo.directory / "shop.log") == "new\n", "the new line alone")
         assert [path.name for path in echo.directory.glob("shop.log*")] == ["shop.log"]
