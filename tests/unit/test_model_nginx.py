@@ -204,5 +204,5 @@ def test_apps_without_locations_are_no_concern_of_nginx():
 
 
 def test_where_connections_are_kept_each_of_them_may_fail_and_one_try_is_left():
-    upstream = made(located(runtime="go"))["upstreams"][0]
+    upstream = made({**located(), "runtime": "go"})["upstreams"][0]
     assert len(upstream["servers"]) == upstream["keepalive"] + 2
