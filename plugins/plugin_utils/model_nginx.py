@@ -20,23 +20,32 @@ from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint impo
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import App, Location, Options
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_locations import Head, as_directory, claims, heads, host_name, script_name, sites
 
+# Few: on one host a new connection costs microseconds, and each kept one is a try more when a process dies (see _upstream_addresses).
+KEPT_CONNECTIONS = 4
+
 
 def _upstream_name(app: App, options: Options) -> str:
     """A set's name has no dot: set a with app b_c and set a_b with app c must not be one."""
     return f"fcgi_{options['fcgi_set']}.{app['name']}"
 
 
+def _keepalive(app: App) -> int:
+    """Connections that each worker of nginx keeps open."""
+    return KEPT_CONNECTIONS if any(location["keepalive"] for location in app["locations"]) else 0
+
+
 def _upstream_addresses(app: App) -> list[str]:
-    """A group of one server never retries and ignores max_fails: the same address twice makes nginx ask again when a process dies at work."""
+    """Each of them is one try. A group of one server never retries and ignores max_fails: the same address twice makes nginx ask again when a process
+    dies at work. Where connections are kept, all of them may lead to the process that has just died: one try more for each."""
     addresses = [endpoint.connect for endpoint in endpoints(app)]
-    return addresses if len(addresses) > 1 else addresses * 2
+    return addresses if len(addresses) > 1 else addresses * (2 + _keepalive(app))
 
 
 def upstream(app: App, options: Options) -> dict[str, Any]:
     return {
         "name": _upstream_name(app, options),
         "servers": [{"address": address, "max_fails": 0} for address in _upstream_addresses(app)],
-        "keepalive": 16 if any(location["keepalive"] for location in app["locations"]) else 0,
+        "keepalive": _keepalive(app),
         "extra": app["upstream_extra"],
     }
 

@@ -34,7 +34,7 @@ def test_an_app_that_is_started_by_hand_is_served_and_not_probed():
 def test_a_listener_is_an_upstream_of_all_its_ports():
     found = made(listener(listen="0.0.0.0:9001", allow_remote=True, processes=2, runtime="go", locations=[{"path": "/"}]))
     assert [server["address"] for server in found["upstreams"][0]["servers"]] == ["127.0.0.1:9001", "127.0.0.1:9002"]
-    assert found["upstreams"][0]["keepalive"] == 16
+    assert found["upstreams"][0]["keepalive"] == 4
     assert found["servers"][0]["locations"][0]["keep_conn"] is True
 
 
@@ -201,3 +201,8 @@ def test_urls_lead_a_person_there():
 def test_apps_without_locations_are_no_concern_of_nginx():
     found = made(app())
     assert found["upstreams"] == found["servers"] == found["includes"] == []
+
+
+def test_where_connections_are_kept_each_of_them_may_fail_and_one_try_is_left():
+    upstream = made({**located(), "runtime": "go"})["upstreams"][0]
+    assert len(upstream["servers"]) == upstream["keepalive"] + 2
