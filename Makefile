@@ -9,7 +9,7 @@ RUN := .venv-test/bin/python tests/run.py
 # resolv.conf(5): where a network loses packets, a name server is asked again after 1 s, and not given up after two tries of 5 s.
 export RES_OPTIONS ?= timeout:1 attempts:6
 
-.PHONY: help demo demo-clean test lint unit functional molecule fresh bench packages
+.PHONY: help demo demo-clean test lint unit functional fcgivisord molecule fresh bench packages
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 28
@@ -37,6 +37,9 @@ unit: packages .venv-test/installed $(COLLECTION) ## pure logic
 
 functional: packages .venv-test/installed $(COLLECTION) ## modules against real processes on this machine
 	@$(RUN) functional
+
+fcgivisord: packages .venv-test/installed $(COLLECTION) ## the bundled supervisor, with real processes; about 7 minutes
+	@.venv-test/bin/pytest --numprocesses 3 tests/fcgivisor
 
 molecule: packages .venv-test/installed $(COLLECTION) ## SCENARIO=name: one scenario on real hosts (default: "default")
 	@$(RUN) molecule-$(or $(SCENARIO),default)
