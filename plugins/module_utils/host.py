@@ -545,6 +545,17 @@ def users_found(names):
     }
 
 
+# Services.
+
+
+def starts_at_boot(service):
+    """Return whether a service starts at boot: enabled in systemd, or with a start link in a run level (update-rc.d(8))."""
+    if os.path.isdir("/run/systemd/system"):
+        done = subprocess.run(["systemctl", "is-enabled", "--quiet", service], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        return done.returncode == 0
+    return bool(glob.glob(f"/etc/rc[2-5].d/S[0-9][0-9]{glob.escape(service)}"))
+
+
 # Sets.
 
 
@@ -603,6 +614,7 @@ def host_info(params):
         "nginx": nginx_info(params),
         "supervisord": supervisord_info(params["supervisord_conf"], pid, answers(address)),
         "service_manager": "systemd" if os.path.isdir("/run/systemd/system") else "sysvinit",
+        "services_enabled": {service: starts_at_boot(service) for service in params["services"]},
         "selinux": "enabled" if os.path.exists("/sys/fs/selinux/enforce") else "disabled",
         "users": users,
         "users_missing": [name for name in params["users"] if name not in users],

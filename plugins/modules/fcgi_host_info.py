@@ -104,6 +104,11 @@ options:
     type: list
     elements: path
     default: []
+  services:
+    description: Services of which to tell whether they start at boot.
+    type: list
+    elements: str
+    default: []
   set_path:
     description: Directory of the generations of the caller's C(fcgi_set). Those beside it are other sets.
     type: path
@@ -271,6 +276,11 @@ orphans:
       description: The process's name.
       type: str
   sample: [{"pid": 4711, "program": "shop", "process": "shop_00"}]
+services_enabled:
+  description: Of O(services), whether each starts at boot.
+  returned: success
+  type: dict
+  sample: {"nginx": true}
 other_sets:
   description: The other sets on this host, by their names; of each the C(app) and the C(user) of every program that it declares.
   returned: success
@@ -322,6 +332,7 @@ def main():
             },
             "paths_executable": {"type": "list", "elements": "path", "default": []},
             "directories": {"type": "list", "elements": "path", "default": []},
+            "services": {"type": "list", "elements": "str", "default": []},
             "set_path": {"type": "path", "default": "/etc/fcgi/default"},
         },
         supports_check_mode=True,

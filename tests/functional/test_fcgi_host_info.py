@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import grp
 import json
 import os
@@ -357,7 +358,9 @@ def test_a_host_without_nginx_and_supervisord_is_described(monkeypatch, director
     params = {
         "nginx_conf": "/no", "supervisord_conf": "/no", "own": "/no", "url": "unix:///no.sock", "nginx_link": "/no", "nginx_listens": (), "set_path": "/no/set",
     }  # fmt: skip
-    result = host.host_info({**params, **dict.fromkeys(("users", "groups", "programs", "commands", "listens", "paths_executable", "directories"), ())})
+    result = host.host_info(
+        {**params, **dict.fromkeys(("users", "groups", "programs", "commands", "listens", "paths_executable", "directories", "services"), ())}
+    )
     assert result["supervisord"] == {"installed": False, "binary": "", "interpreter": "", "pid": 0, "running": False, "conf_exists": False}
     user = "www-data" if os.path.exists("/etc/debian_version") else "nginx"
     packaged = {"pid_file": "/run/nginx.pid", "error_log": "/var/log/nginx/error.log"}
@@ -490,3 +493,10 @@ def test_a_set_whose_apps_cannot_be_told_is_an_error(run_module, directory):
     (directory / "sets/theirs/fcgi_app/generations/000001/.manifest.json").unlink()
     result = run_module("fcgi_host_info", {"set_path": str(directory / "sets/mine")})
     assert result["failed"] and "000001 has no readable manifest" in result["msg"]
+
+
+def test_a_service_starts_at_boot_if_the_host_says_so(tmp_path, monkeypatch):
+    levels = {"/etc/rc2.d/S01shop"}
+    monkeypatch.setattr(host.os.path, "isdir", lambda path: False)
+    monkeypatch.setattr(host.glob, "glob", lambda pattern: [path for path in levels if fnmatch.fnmatchcase(path, pattern)])
+    assert [host.starts_at_boot(name) for name in ("shop", "sho", "mail")] == [True, False, False]
