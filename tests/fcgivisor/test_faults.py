@@ -378,7 +378,8 @@ class TestClients:
             "<!DOCTYPE a [<!ENTITY b 'c'>]><methodCall><methodName>&b;</methodName></methodCall>",
             "<methodCall><params><param><value><int>" + "9" * 500000 + "</int></value></param></params></methodCall>",
             "<methodCall><methodName>system.listMethods</methodName><params><param>" + "<value><array><data>" * 5000,
-            "<methodCall><methodName>supervisor.getProcessInfo</methodName><params><param><value><struct><member><name>a</name></member></struct></value></param></params></methodCall>",
+            "<methodCall><methodName>supervisor.getProcessInfo</methodName>"
+            "<params><param><value><struct><member><name>a</name></member></struct></value></param></params></methodCall>",
             "<methodCall></methodCall>",
         ],
         ids=["entity", "long integer", "deep", "half a member", "no method"],

@@ -44,22 +44,22 @@ def test_chance_lies_between_0_and_1_and_differs():
 
 #    what happens                                          failures  lived  ages of siblings  moment     wait  start  failures then
 CASES = [
-    ("it fails at once: restart_delay after its start",           1,   0.1, [],               1000.1,     4.9, True,  1),
-    ("it fails a second time",                                    2,   0.1, [],               1000.1,     4.9, True,  2),
-    ("it fails a third time, which is still allowed",             3,   0.1, [],               1000.1,     4.9, True,  3),
-    ("it lived longer than restart_delay: at once",               1,   6.0, [],               1006.0,     0.0, True,  1),
-    ("it ended by itself with status 0: no failure, as often as it likes", 0, 0.1, [],        1000.1,     4.9, True,  0),
-    ("the fourth failure: the penalty, from its start",           4,   0.1, [],               1000.1,   599.9, True,  3),
-    ("many failures at once, of all slots, cost one penalty",    40,   0.1, [],               1000.1,   599.9, True,  3),
-    ("it had lived for min_server_life: not longer, no pardon",   4,  30.0, [],               1030.0,   570.0, True,  3),
-    ("it had lived longer: all is forgiven",                      4,  30.1, [],               1030.1,     0.0, True,  0),
-    ("a sibling lives longer: all is forgiven",                   4,   0.1, [31.0],           1000.1,     4.9, True,  0),
-    ("one of several siblings lives longer",                      4,   0.1, [1.0, 31.0, 2.0], 1000.1,     4.9, True,  0),
-    ("a sibling will soon have lived long enough: look then",     4,   0.1, [20.0],           1000.1,  10.001, False, 4),
-    ("of two siblings the older one",                             4,   0.1, [20.0, 25.0],     1000.1,   5.001, False, 4),
-    ("the look: it has lived long enough, restart_delay is over", 4,   0.1, [30.001],         1010.2,     0.0, True,  0),
-    ("the penalty is over",                                       4,   0.1, [],               1600.0,     0.0, True,  3),
-    ("the penalty is long over",                                  4,   0.1, [],               9999.0,     0.0, True,  3),
+    ("it fails at once: restart_delay after its start", 1, 0.1, [], 1000.1, 4.9, True, 1),
+    ("it fails a second time", 2, 0.1, [], 1000.1, 4.9, True, 2),
+    ("it fails a third time, which is still allowed", 3, 0.1, [], 1000.1, 4.9, True, 3),
+    ("it lived longer than restart_delay: at once", 1, 6.0, [], 1006.0, 0.0, True, 1),
+    ("it ended by itself with status 0: no failure, as often as it likes", 0, 0.1, [], 1000.1, 4.9, True, 0),
+    ("the fourth failure: the penalty, from its start", 4, 0.1, [], 1000.1, 599.9, True, 3),
+    ("many failures at once, of all slots, cost one penalty", 40, 0.1, [], 1000.1, 599.9, True, 3),
+    ("it had lived for min_server_life: not longer, no pardon", 4, 30.0, [], 1030.0, 570.0, True, 3),
+    ("it had lived longer: all is forgiven", 4, 30.1, [], 1030.1, 0.0, True, 0),
+    ("a sibling lives longer: all is forgiven", 4, 0.1, [31.0], 1000.1, 4.9, True, 0),
+    ("one of several siblings lives longer", 4, 0.1, [1.0, 31.0, 2.0], 1000.1, 4.9, True, 0),
+    ("a sibling will soon have lived long enough: look then", 4, 0.1, [20.0], 1000.1, 10.001, False, 4),
+    ("of two siblings the older one", 4, 0.1, [20.0, 25.0], 1000.1, 5.001, False, 4),
+    ("the look: it has lived long enough, restart_delay is over", 4, 0.1, [30.001], 1010.2, 0.0, True, 0),
+    ("the penalty is over", 4, 0.1, [], 1600.0, 0.0, True, 3),
+    ("the penalty is long over", 4, 0.1, [], 9999.0, 0.0, True, 3),
 ]  # fmt: skip
 
 

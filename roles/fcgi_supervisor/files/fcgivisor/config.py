@@ -241,7 +241,9 @@ class _Loader:
             raise section.error(f"{number} is not a number of processes", "numprocs")
         name_format = section.values["process_name"].text if "process_name" in section.values else table["process_name"].default
         if number > 1 and "%(process_num)" not in name_format:
-            raise section.error("needs %(process_num)02d in it, since numprocs is above 1: else all processes have one name", "process_name")
+            # Not as arguments of the exception: pylint would take the percent sign for a format.
+            text = "needs %(process_num)02d in it, since numprocs is above 1: else all processes have one name"
+            raise section.error(text, "process_name")
         shared["policy"] = _policy(shared)
         if shared["policy"] and "autorestart" not in section.values:
             shared["autorestart"] = values.RESTART_ALWAYS
