@@ -23,12 +23,22 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+# The last model, by what it was made of: one task asks for it many times, and Ansible evaluates a variable anew each time.
+_made: dict[str, dict[str, Any]] = {}
+
+
 def fcgi_model(fcgi_apps: Any, **options: Any) -> dict[str, Any]:
     """The model of fcgi_apps; raises AnsibleFilterError with everything that is wrong."""
-    try:
-        return model.fcgi_model(_plain(fcgi_apps), **_plain(options))
-    except model.ModelError as error:
-        raise AnsibleFilterError("\n".join(["", *error.errors])) from None
+    apps, options = _plain(fcgi_apps), _plain(options)
+    source = repr((apps, options))
+    if source not in _made:
+        try:
+            made = model.fcgi_model(apps, **options)
+        except model.ModelError as error:
+            raise AnsibleFilterError("\n".join(["", *error.errors])) from None
+        _made.clear()
+        _made[source] = made
+    return _made[source]
 
 
 class FilterModule:
