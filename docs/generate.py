@@ -25,7 +25,7 @@ from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_runtimes impo
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_types import ListOf, OrFalse, Table  # noqa: E402
 
 sys.path.insert(0, str(DOCS.parent / "roles" / "fcgi_supervisor" / "files"))
-from fcgivisor import keys as fcgivisor_keys  # noqa: E402
+from fcgivisor import keys as fcgivisor_keys  # noqa: E402 (its directory has to be named first)
 
 HEAD = """# `fcgi_apps`, key by key
 

@@ -94,6 +94,7 @@ class Peer:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def command(self) -> tuple[list, dict]:
+        """Every peer has its own: words, and variables of the environment."""
         raise NotImplementedError
 
     def children(self) -> list[int]:

@@ -32,6 +32,7 @@ class Sink:
         self.lost = 0  # bytes since it failed
 
     def write(self, data: bytes) -> None:
+        """Every kind of sink has its own."""
         raise NotImplementedError
 
     def flush(self) -> None:
@@ -192,6 +193,7 @@ class Lines(Sink):
         self.flush()
 
     def line(self, line: bytes) -> None:
+        """Every kind has its own."""
         raise NotImplementedError
 
 
