@@ -32,5 +32,6 @@ class FilterModule:
                 ("fcgi_ini_value", escaping.ini_value),
                 ("fcgi_supervisord_environment", escaping.supervisord_environment),
                 ("fcgi_nginx_string", escaping.nginx_string),
+                ("fcgi_nginx_params", escaping.nginx_params),
             )
         }

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 # Expansions that supervisord knows in every program section. %(ENV_x)s is not among them: it would let a value read the supervisor's environment.
@@ -90,6 +90,15 @@ def nginx_string(value: Any, variables: bool = False) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def nginx_params(params: Iterable[tuple[str, Any]], if_not_empty: Iterable[str] = ()) -> str:
+    """The lines (str, one for each param) that pass names and values to a FastCGI application. A C($) in a value begins a variable.
+
+    params: pairs of name and value. if_not_empty: names of those that are passed only if their value is not empty. Raises EscapingError as nginx_string does.
+    """
+    optional = set(if_not_empty)
+    return "\n".join(f"fastcgi_param {name} {nginx_string(value, variables=True)}{' if_not_empty' if name in optional else ''};" for name, value in params)
+
+
 def plain_text(value: Any) -> str:
     """The value (str, int, float or bool) as text. Raises EscapingError for any other type and for control characters."""
     if isinstance(value, bool):
@@ -97,8 +106,8 @@ def plain_text(value: Any) -> str:
     if not isinstance(value, (str, int, float)):
         raise EscapingError(f"is a {type(value).__name__}, not text, a number or a boolean")
     text = str(value)
-    # Cc: control characters; Cs: lone surrogates, which no file in UTF-8 can hold.
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+    # Cc: control characters; Cs: lone surrogates, which no file in UTF-8 can hold. Printable text, which is quicker to tell, has neither.
+    if not text.isprintable() and any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         raise EscapingError("contains a control character, such as a newline or a tab")
     return text
 

@@ -153,6 +153,13 @@ def test_what_is_not_text_is_an_error(value):
         escaping.ini_value(value)
 
 
+def test_the_params_of_a_location_are_lines_in_which_no_value_becomes_syntax():
+    params = [["SHOP", 'the "main"; one'], ["HTTPS", "$https"]]
+    assert escaping.nginx_params(params, ["HTTPS"]) == 'fastcgi_param SHOP "the \\"main\\"; one";\nfastcgi_param HTTPS "$https" if_not_empty;'
+    with pytest.raises(escaping.EscapingError, match="control character"):
+        escaping.nginx_params([["SHOP", "a\nb"]])
+
+
 class UnixConnection(http.client.HTTPConnection):
     """An HTTP connection to a unix socket."""
 
