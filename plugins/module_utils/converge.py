@@ -172,11 +172,25 @@ class Converger:
             self._finish(step)
 
     def _update(self, step: Step) -> Script:
+        if self._backend.updates_in_place():
+            yield from self._update_in_place(step)
+            return
         faults = yield from self._take_out(step.program, Order("add", step.program))
         if (yield from self._added(step, faults)):
             yield from self._start(step)
             yield from self._stop_again(step.rests)
             self._finish(step)
+
+    def _update_in_place(self, step: Step) -> Script:
+        pids = {name: self.processes[name]["pid"] for name in step.stops}
+        faults = yield [Order("update", step.program)]
+        if self._refused(step.program, faults):
+            return
+        while any(process["program"] == step.program and process["state"] == "stopping" for process in self.processes.values()):
+            yield []
+        yield from self._start(step)
+        yield from self._in_turn([name for name, pid in pids.items() if name in self.processes and self.processes[name]["pid"] == pid])
+        self._finish(step)
 
     def _remove(self, step: Step) -> Script:
         faults = yield from self._take_out(step.program)
@@ -199,20 +213,7 @@ class Converger:
             self._finish(step)
 
     def _restart(self, step: Step) -> Script:
-        """One process after the other: the shared socket then never closes. Whatever fails meanwhile, the others go on serving."""
-        restarted: list[str] = []
-        for name in step.processes:
-            if self.failures:
-                break
-            yield from self._until_at_rest([name])
-            restarted.append(name)
-            faults = yield [Order("start", name)]
-            if self._refused(name, faults):
-                break
-            while self._verdict(name) == "":
-                yield []
-            if self._verdict(name) is not None:
-                break
+        restarted = yield from self._in_turn(step.processes)
         if restarted:
             self._finish(step._replace(processes=tuple(restarted)))
 
@@ -238,6 +239,26 @@ class Converger:
             faults = yield [Order("remove", program), *then]
             if not isinstance(faults[0], SupervisorStillRunning):
                 return faults
+
+    def _in_turn(self, names: t.Sequence[str]) -> t.Generator[list[Order], Faults, list[str]]:
+        """Restart one process after the other: the shared socket then never closes. Whatever fails meanwhile, the others go on serving.
+
+        Returns those that were stopped.
+        """
+        restarted: list[str] = []
+        for name in names:
+            if self.failures:
+                break
+            yield from self._until_at_rest([name])
+            restarted.append(name)
+            faults = yield [Order("start", name)]
+            if self._refused(name, faults):
+                break
+            while self._verdict(name) == "":
+                yield []
+            if self._verdict(name) is not None:
+                break
+        return restarted
 
     def _added(self, step: Step, faults: Faults) -> t.Generator[list[Order], Faults, bool]:
         """Whether the program was added. Its address may still be taken: by a program about to swap it for another, by children of what just ended."""

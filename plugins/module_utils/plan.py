@@ -67,7 +67,7 @@ class Step(t.NamedTuple):
     action: str  # add, update, remove, start, stop, restart, reload
     program: str
     processes: tuple[str, ...] = ()  # that it is done to; add, update: to be started besides those that the supervisor starts itself
-    stops: tuple[str, ...] = ()  # update: what may have to be stopped first
+    stops: tuple[str, ...] = ()  # update: what may have to be stopped first; in place: what is to be restarted though the update may not ask for that
     rests: tuple[str, ...] = ()  # update: stopped by hand before, so stopped again after
     signal: str = ""  # reload
 
@@ -174,11 +174,12 @@ def make_plan(
     programs: t.Mapping[str, Program],
     interrupted: t.Container[str] = (),
     signals: t.Mapping[str, str] | None = None,
+    in_place: bool = False,
 ) -> Plan:
     """The way from what is to state (present, started, stopped, restarted, reloaded, absent).
 
     interrupted: processes that an earlier call stopped and did not come to start again: not stopped by hand.
-    signals: for state reloaded, the signal by program.
+    signals: for state reloaded, the signal by program. in_place: whether the supervisor takes a changed section process by process.
     """
     plan = Plan()
     for selected in selection:
@@ -192,7 +193,7 @@ def make_plan(
             part = remove(program)
         else:
             asked = frozenset(chosen) if state == "started" or (state == "restarted" and selected.by_name) else frozenset()
-            part = _run(program, chosen, asked, state == "restarted", interrupted)
+            part = _run(program, chosen, asked, state == "restarted", interrupted, in_place)
         plan = plan.joined(part)
     return plan
 
@@ -236,11 +237,11 @@ def _outcome(step: Step, program: Program, states: dict[str, str], plan: Plan) -
     return section, states
 
 
-def _run(program: Program, chosen: t.Sequence[str], asked: frozenset[str], restart: bool, interrupted: t.Container[str]) -> Plan:
+def _run(program: Program, chosen: t.Sequence[str], asked: frozenset[str], restart: bool, interrupted: t.Container[str], in_place: bool) -> Plan:
     if program.section == ADDED:
         return Plan((Step("add", program.name, _names(asked - program.automatic)),), asked | program.automatic)
     if program.section == CHANGED:
-        return _update(program, asked, interrupted)
+        return _update_in_place(program, asked, restart, interrupted) if in_place else _update(program, asked, interrupted)
     return _keep(program, chosen, asked, restart, interrupted)
 
 
@@ -255,6 +256,23 @@ def _update(program: Program, asked: frozenset[str], interrupted: t.Container[st
     stops = tuple(name for name, process in program.processes.items() if process["state"] in _RESTLESS)
     step = Step("update", program.name, _names(wanted - program.automatic), stops, _names(by_hand & program.automatic))
     return Plan((step,), frozenset(wanted))
+
+
+def _update_in_place(program: Program, asked: frozenset[str], restart: bool, interrupted: t.Container[str]) -> Plan:
+    """A changed section, for a supervisor that knows itself which processes it concerns, and lets those rest that were stopped by hand."""
+    running, to_start = set(), set()
+    for name, autostart in program.autostart.items():
+        process = program.processes.get(name)
+        if process is None:
+            fate = "run" if autostart else "start" if name in asked else ""
+        elif process["state"] in UP:
+            fate = "run"
+        else:
+            fate = _fate(process, autostart, name in asked or name in interrupted, restart=False)
+        running |= {name} if fate else set()
+        to_start |= {name} if fate == "start" else set()
+    up = [name for name in running if name in program.processes and program.processes[name]["state"] in UP]
+    return Plan((Step("update", program.name, _names(to_start), stops=_names(up) if restart else ()),), frozenset(running))
 
 
 def _keep(program: Program, chosen: t.Iterable[str], asked: frozenset[str], restart: bool, interrupted: t.Container[str]) -> Plan:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible.module_utils.basic import missing_required_lib
-from ansible_collections.webops.fastcgi.plugins.module_utils.backend import xmlrpc
+from ansible_collections.webops.fastcgi.plugins.module_utils.backend import Backend, SupervisorError, xmlrpc
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationStore
 from ansible_collections.webops.fastcgi.plugins.module_utils.plan import Selected
 
@@ -24,7 +24,8 @@ ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "groups": {"type": "list", "elements": "str"},
 }
 
-_TOLD = ("name", "program", "group", "state", "pid", "uptime", "exit_status", "spawn_error", "logfile", "stderr_logfile", "restarts", "description")
+_TOLD = ("name", "program", "group", "state", "pid", "uptime", "exit_status", "spawn_error", "logfile", "stderr_logfile", "description")
+_MEASURED = ("restarts", "memory", "heartbeat_age")
 
 
 class OptionError(Exception):
@@ -65,16 +66,30 @@ def names_by_program(processes: t.Iterable[t.Mapping[str, t.Any]]) -> dict[str, 
     return names
 
 
-def told(processes: t.Iterable[dict[str, t.Any]], selection: t.Iterable[Selected], declared: t.Iterable[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
-    """The selected processes as the modules return them."""
+def measured(backend: Backend) -> dict[str, dict[str, t.Any]]:
+    """The measures of a backend; none where it has died meanwhile, which must not hide what it told before."""
+    try:
+        return backend.measures()
+    except SupervisorError:
+        return {}
+
+
+def told(
+    processes: t.Iterable[dict[str, t.Any]],
+    selection: t.Iterable[Selected],
+    declared: t.Iterable[dict[str, t.Any]],
+    measures: t.Mapping[str, dict[str, t.Any]],
+) -> list[dict[str, t.Any]]:
+    """The selected processes as the modules return them. measures: of a backend."""
     chosen = {one.program: one.processes for one in selection}
     metadata = {program["name"]: program for program in declared}
     return [
-        _told(process, metadata.get(process["program"], {}))
+        _told(process, metadata.get(process["program"], {}), measures.get(process["full_name"], {}))
         for process in processes
         if process["program"] in chosen and (chosen[process["program"]] is None or process["full_name"] in (chosen[process["program"]] or ()))
     ]
 
 
-def _told(process: t.Mapping[str, t.Any], program: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    return {**{key: process[key] for key in _TOLD}, "groups": program.get("groups", []), "socket": program.get("socket")}
+def _told(process: t.Mapping[str, t.Any], program: t.Mapping[str, t.Any], measured: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    known = {**{key: process[key] for key in _TOLD}, **{key: measured.get(key) for key in _MEASURED}}
+    return {**known, "groups": program.get("groups", []), "socket": program.get("socket")}

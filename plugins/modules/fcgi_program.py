@@ -305,7 +305,7 @@ class Call:
                 wanted = {program["name"]: program["autostart"] for program in assumed}
                 known = assume(known, wanted, self.module.params["assume_changed"], declared.leftovers())
             selection = self._select(declared, known)
-            plan = self._plan(declared, selection, known)
+            plan = self._plan(declared, selection, known, backend.updates_in_place())
             startsecs = {one.full_name: one.startsecs for one in configurations}
             converger = Converger(backend, survey, startsecs, _cycles(configurations, declared), timeout, Journal(declared.path))
             try:
@@ -315,7 +315,7 @@ class Call:
                     self._apply(plan, converger, declared)
             finally:
                 self._tell(plan, known, converger)
-                self.result["programs"] = programs.told(converger.processes.values(), selection, declared.programs)
+                self.result["programs"] = programs.told(converger.processes.values(), selection, declared.programs, programs.measured(backend))
             self.result["failed_programs"] = [_failure(name, converger, backend, declared) for name in converger.failures]
         if self.result["failed_programs"]:
             raise Failed(_failure_words(self.result["failed_programs"]))
@@ -348,7 +348,7 @@ class Call:
             raise Failed("name: state=absent takes whole programs out of supervisord; name the program, not one of its processes")
         return selection
 
-    def _plan(self, declared: Declared, selection: list[Selected], known: dict[str, Program]) -> Plan:
+    def _plan(self, declared: Declared, selection: list[Selected], known: dict[str, Program], in_place: bool) -> Plan:
         plan = Plan()
         if self.converging:
             self._require_sections(declared, selection, known)
@@ -357,7 +357,7 @@ class Call:
                 if name in known and known[name].section == REMOVED:
                     plan = plan.joined(remove(known[name]))
         signals = {one.program: self.module.params["signal"] or declared.metadata(one.program).get("reload_signal") or "HUP" for one in selection}
-        return plan.joined(make_plan(self.state, selection, known, Journal(declared.path).read(), signals))
+        return plan.joined(make_plan(self.state, selection, known, Journal(declared.path).read(), signals, in_place))
 
     def _require_sections(self, declared: Declared, selection: list[Selected], known: dict[str, Program]) -> None:
         without = [one.program for one in selection if one.program not in known]

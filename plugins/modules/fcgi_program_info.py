@@ -104,8 +104,16 @@ programs:
       type: str
       sample: null
     restarts:
-      description: How often the process was restarted; V(null), since supervisord's API does not tell.
+      description: How often fcgivisord has started it again; V(null) of supervisord, whose API does not tell.
       type: int
+      sample: 2
+    memory:
+      description: Its resident memory in bytes, by fcgivisord; V(null) where there is no process, and of supervisord.
+      type: int
+      sample: 12582912
+    heartbeat_age:
+      description: Seconds since its last heartbeat, by fcgivisord; V(null) where none is watched, and of supervisord.
+      type: float
       sample: null
     description:
       description: The state in supervisord's words.
@@ -128,12 +136,13 @@ from ansible_collections.webops.fastcgi.plugins.module_utils.generation import G
 def gather(module: AnsibleModule) -> dict:
     options = module.params
     declared = programs.declared_programs(GenerationStore(options["declared"])) if options["declared"] else []
-    processes = programs.connect(module, ready_timeout=0).processes()
+    backend = programs.connect(module, ready_timeout=0)
+    processes = backend.processes()
     known = programs.names_by_program(processes)
     candidates = {program["name"]: program["groups"] for program in declared} if options["declared"] else dict.fromkeys(known, ())
     selection, missing = plan.select(options["name"] or [], options["groups"] or [], candidates, known)
     missing += [one.program for one in selection if one.program not in known]
-    return {"programs": programs.told(processes, selection, declared), "missing": missing}
+    return {"programs": programs.told(processes, selection, declared, programs.measured(backend)), "missing": missing}
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A real supervisord of a test's own, and a generation that declares programs to fcgi_program."""
+"""A real supervisord (or fcgivisord) of a test's own, and a generation that declares programs to fcgi_program."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ import xmlrpc.client
 
 from supervisor.xmlrpc import SupervisorTransport
 
-OWN = pathlib.Path(sys.executable).with_name("supervisord")
-DEBIANS = pathlib.Path("/usr/bin/supervisord")
+CHECKOUT = pathlib.Path(__file__).resolve().parent.parent.parent
+OWN = (str(pathlib.Path(sys.executable).with_name("supervisord")),)
+DEBIANS = ("/usr/bin/supervisord",)
+FCGIVISORD = (sys.executable, "-IS", str(CHECKOUT / "roles/fcgi_supervisor/files/fcgivisor"))
 SLEEP = "/bin/sleep 600"
 
 _CONFIGURATION = """
@@ -59,6 +61,10 @@ class Supervisord:
         (directory / "supervisord.conf").write_text(f"{_CONFIGURATION}\n{server}\n{login}\n")
         self._process = None
         self._orphans = []
+
+    @property
+    def updates_in_place(self):
+        return self.executable == FCGIVISORD
 
     @property
     def rpc(self):
@@ -113,7 +119,7 @@ class Supervisord:
             return (self.declared / "applied").read_text().strip()
 
     def start(self):
-        command = [str(self.executable), "-n", "-c", str(self.directory / "supervisord.conf")]
+        command = [*self.executable, "-n", "-c", str(self.directory / "supervisord.conf")]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(self._answers, "supervisord to answer")
         return self

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import pytest
-from supervisord import DEBIANS, OWN, Supervisord
+from supervisord import DEBIANS, FCGIVISORD, OWN, Supervisord
 
 
-@pytest.fixture(params=[OWN, DEBIANS], ids=["4.3.0", "debian"])
+@pytest.fixture(params=[OWN, DEBIANS, FCGIVISORD], ids=["4.3.0", "debian", "fcgivisord"])
 def host(request, tmp_path):
     supervisord = Supervisord(tmp_path, executable=request.param)
     yield supervisord
@@ -33,9 +33,11 @@ def test_every_state_is_told_as_data_and_nothing_is_changed(host, run_module):
     broken, idle, job, shop, _shop_01 = result["programs"]
     uptime, description = shop.pop("uptime"), shop.pop("description")
     assert 0 <= uptime < 60 and description.startswith(f"pid {shop['pid']}, uptime 0:00:")
+    told = (shop.pop("restarts"), shop.pop("memory") or 0, shop.pop("heartbeat_age"))
+    assert (told[0], told[1] > 100_000, told[2]) == ((0, True, None) if host.updates_in_place else (None, False, None))
     assert shop == {
         "name": "shop_00", "program": "shop", "group": "shop", "groups": ["web"], "state": "running", "pid": before["shop_00"], "exit_status": None,
-        "spawn_error": None, "socket": host.socket("shop"), "logfile": f"{host.directory}/shop.log", "stderr_logfile": None, "restarts": None,
+        "spawn_error": None, "socket": host.socket("shop"), "logfile": f"{host.directory}/shop.log", "stderr_logfile": None,
     }  # fmt: skip
     assert (broken["state"], broken["pid"], broken["uptime"], broken["exit_status"]) == ("fatal", None, None, None)
     assert broken["spawn_error"] == "can't find command '/nonexistent'" and broken["stderr_logfile"] == f"{host.directory}/broken.err"

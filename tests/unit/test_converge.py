@@ -46,6 +46,12 @@ class Restless(Backend):
             self.held, self.state = True, "new"
         return None
 
+    def updates_in_place(self):
+        return False
+
+    def measures(self):
+        raise NotImplementedError
+
     def configurations(self):
         raise NotImplementedError
 

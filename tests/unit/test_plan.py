@@ -130,6 +130,36 @@ def test_a_changed_pool_that_grows_and_shrinks_is_judged_by_its_new_processes():
     assert made.steps == (Step("update", "shop", stops=("old",)),) and made.running == {"new"}
 
 
+IN_PLACE = [
+    # state, what its one process does, by name, the processes that are to be started, whether it has to run at the end
+    ("present", "running", False, (), True),
+    ("present", "backoff", False, (), True),
+    ("present", "new", False, (), True),
+    ("present", "stopped", False, (), False),
+    ("present", "stopping", False, (), False),
+    ("present", "fatal", False, ("shop:0",), True),
+    ("present", "exited", False, ("shop:0",), True),
+    ("started", "stopped", False, ("shop:0",), True),
+    ("restarted", "stopped", False, (), False),
+    ("restarted", "stopped", True, ("shop:0",), True),
+]
+
+
+@pytest.mark.parametrize(("state", "does", "by_name", "starts", "runs"), IN_PLACE, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_changed_section_of_a_supervisor_that_updates_in_place(state, does, by_name, starts, runs):
+    made = plan(state, program(CHANGED, does), by_name=by_name, in_place=True)
+    assert (made.steps, made.running) == ((Step("update", "shop", starts),), {"shop:0"} if runs else set())
+    assert made.pending == ()
+
+
+def test_in_place_a_pool_grows_and_shrinks_and_what_runs_is_restarted_if_that_is_asked():
+    observed = Program("shop", CHANGED, {"old": process("old", "running"), "kept": process("kept", "running")}, {"kept": True, "new": False})
+    made = plan("started", observed, in_place=True)
+    assert (made.steps, made.running) == ((Step("update", "shop", ("new",)),), {"kept", "new"})
+    made = plan("restarted", observed, in_place=True)
+    assert (made.steps, made.running) == ((Step("update", "shop", stops=("kept",)),), {"kept"})
+
+
 def test_what_an_interrupted_call_stopped_is_started_again():
     assert plan("present", program(SAME, "stopped"), interrupted={"shop:0"}).steps == (START,)
     assert plan("present", program(CHANGED, "stopped"), interrupted={"shop:0"}).steps == (UPDATE_AT_REST,)

@@ -9,7 +9,7 @@ A process is a plain dict, the same for every backend:
     name (of the process), program, group (str), full_name (str: "group:process", or "name" if both are the same),
     state (one of STATES), pid (int, None if there is none), uptime (int seconds, None unless running),
     ever_started (bool), exit_status (int or None), spawn_error (str or None), logfile, stderr_logfile (str or None),
-    description (str), restarts (int, None where the supervisor does not tell)
+    description (str)
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class SupervisorStillRunning(SupervisorFault):
 class Order(t.NamedTuple):
     """One thing that a supervisor is told to do; it answers at once and does not wait for the effect."""
 
-    verb: str  # add, remove (target: a program), start, stop, signal (target: a process's full name)
+    verb: str  # add, remove, update (target: a program), start, stop, signal (target: a process's full name)
     target: str
     signal: str = ""  # for verb signal: a name without SIG ("HUP") or a number
 
@@ -78,6 +78,14 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def survey(self) -> Survey:
         """Have the supervisor read its configuration files again (that starts and stops nothing) and compare."""
+
+    @abc.abstractmethod
+    def updates_in_place(self) -> bool:
+        """Whether the supervisor obeys the verb update: it then takes a changed section process by process, and starts nothing that was stopped by hand."""
+
+    @abc.abstractmethod
+    def measures(self) -> dict[str, dict[str, t.Any]]:
+        """What the supervisor tells of processes beyond processes(), by full name: restarts (int), memory (int bytes), heartbeat_age (float seconds)."""
 
     @abc.abstractmethod
     def configurations(self) -> list[Configuration]:

@@ -1,7 +1,7 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""supervisord (and whatever speaks its XML-RPC) as a backend.
+"""supervisord, and fcgivisord, which speaks its XML-RPC and some more, as a backend.
 
 This module util is PRIVATE to the collection. It can have breaking changes at any time.
 
@@ -65,6 +65,7 @@ _METHODS = {
     "start": "supervisor.startProcess",
     "stop": "supervisor.stopProcess",
     "signal": "supervisor.signalProcess",
+    "update": "fcgivisor.update",
 }
 # What is as it was ordered to become. A spawn error is not hidden: the process is in backoff then, and its state tells why.
 _ALREADY_SO = {
@@ -73,7 +74,11 @@ _ALREADY_SO = {
     "start": {_ALREADY_STARTED, _SPAWN_ERROR},
     "stop": {_NOT_RUNNING},
     "signal": set(),
+    "update": set(),
 }
+# In the version of the bundled supervisor: 4.3.0+fcgivisord.1.1.0.
+_OURS = "+fcgivisord."
+_MEASURES = ("restarts", "memory", "heartbeat_age")
 
 
 class XmlRpcSupervisor(Backend):
@@ -88,15 +93,30 @@ class XmlRpcSupervisor(Backend):
         transport = _Transport(_connector(url), _login(username, password))
         self._proxy = xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=transport)
         self._ready_timeout = ready_timeout
-        self._ready = False
+        self._version: str | None = None  # None until it answers
 
     def survey(self) -> Survey:
-        changes, processes = self._several([("supervisor.reloadConfig", ()), ("supervisor.getAllProcessInfo", ())])
-        for answer in (changes, processes):
+        calls: list[tuple[str, tuple[t.Any, ...]]] = [("supervisor.reloadConfig", ()), ("supervisor.getAllProcessInfo", ())]
+        if self.updates_in_place():  # which sees more than supervisord's rule of what has changed, such as the mode of a socket
+            calls.append(("fcgivisor.update", ([], True, False)))
+        answers = self._several(calls)
+        for answer in answers:
             if isinstance(answer, SupervisorFault):
                 raise answer
-        added, changed, removed = changes[0]
+        (added, changed, removed), processes = answers[0][0], answers[1]
+        stepped = [step["group"] for step in answers[2]] if len(answers) > 2 else []
+        changed += sorted(set(stepped) - {*added, *changed, *removed})
         return Survey(added, changed, removed, [_process(info) for info in processes])
+
+    def updates_in_place(self) -> bool:
+        if self._version is None:
+            self._wait_until_ready()
+        return _OURS in str(self._version)
+
+    def measures(self) -> dict[str, dict[str, t.Any]]:
+        if not self.updates_in_place():
+            return {}
+        return {told["name"]: {key: told[key] for key in _MEASURES} for told in self._call("fcgivisor.getStatus")}
 
     def configurations(self) -> list[Configuration]:
         return [_configuration(info) for info in self._call("supervisor.getAllConfigInfo")]
@@ -133,17 +153,16 @@ class XmlRpcSupervisor(Backend):
         return [_fault(answer["faultCode"], answer["faultString"]) if _is_fault(answer) else answer for answer in answers]
 
     def _call(self, method: str, *parameters: t.Any) -> t.Any:
-        if not self._ready:
+        if self._version is None:
             self._wait_until_ready()
         return self._call_now(method, *parameters)
 
     def _wait_until_ready(self) -> None:
         begin = time.monotonic()
         patience = min(STARTUP_GRACE, self._ready_timeout)
-        while not self._ready:
+        while self._version is None:
             try:
-                self._call_now("supervisor.getState")
-                self._ready = True
+                self._version = self._call_now("supervisor.getSupervisorVersion")
             except (SupervisorUnreachable, SupervisorBusy) as error:
                 if isinstance(error, SupervisorBusy):
                     patience = self._ready_timeout  # a restart closes the socket for as long as the programs take to stop
@@ -166,8 +185,8 @@ class XmlRpcSupervisor(Backend):
             raise SupervisorFault(0, f"the answer to {method} is not valid XML ({error})") from error
         except (OSError, http.client.HTTPException) as error:
             raise SupervisorUnreachable(
-                f"supervisord does not answer at {self.url}: {error or type(error).__name__}. "
-                "Does its service run (on Debian 'service supervisor status'; with pip 'service fcgi-supervisord status'), and is this its address?"
+                f"no supervisor answers at {self.url}: {error or type(error).__name__}. Is this its address, and does its service run ('service fcgivisord "
+                "status', of Debian's supervisord 'service supervisor status', of one from pip 'service fcgi-supervisord status')?"
             ) from error
 
 
@@ -223,6 +242,8 @@ if XMLRPC_IMPORT_ERROR is None:
 def _parameters(order: Order) -> tuple[t.Any, ...]:
     if order.verb in ("start", "stop"):
         return (order.target, False)  # wait=False: we wait for all of them together
+    if order.verb == "update":
+        return ([order.target], False, False)  # not only to be told, and without waiting
     if order.verb == "signal":
         return (order.target, order.signal)
     return (order.target,)
@@ -270,5 +291,4 @@ def _process(info: dict[str, t.Any]) -> dict[str, t.Any]:
         "logfile": info["stdout_logfile"] or None,
         "stderr_logfile": info["stderr_logfile"] or None,
         "description": info["description"],
-        "restarts": None,
     }

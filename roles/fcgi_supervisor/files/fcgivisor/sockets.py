@@ -27,6 +27,10 @@ class SocketError(Exception):
     """A socket that cannot be made; the text names it, the reason and, where somebody else has it, that process."""
 
 
+class SocketInUse(SocketError):
+    """Somebody else listens there, or one of our own that is about to end."""
+
+
 class Held:
     """One socket, and the programs that use it."""
 
@@ -142,7 +146,7 @@ class Held:
             raise SocketError(f"{path} is there, and is no socket: remove it or choose another path")
         owner = listener_of(path)
         if owner is not None:
-            raise SocketError(f"{path} is in use: {_described(owner)} listens there; stop it or choose another path")
+            raise SocketInUse(f"{path} is in use: {_described(owner)} listens there; stop it or choose another path")
         os.unlink(path)
 
     def _tcp(self) -> socket.socket:
@@ -157,7 +161,7 @@ class Held:
         except OSError as error:
             made.close()
             if error.errno == errno.EADDRINUSE:
-                raise SocketError(f"{self.config.url} is in use: {_tcp_owner(int(port))} listens there; stop it or choose another port") from None
+                raise SocketInUse(f"{self.config.url} is in use: {_tcp_owner(int(port))} listens there; stop it or choose another port") from None
             raise
         return made
 

@@ -11,7 +11,7 @@ from fcgivisor import keys, states
 from fcgivisor.group import Group
 from fcgivisor.model import GroupConfig
 from fcgivisor.process import Process
-from fcgivisor.sockets import SocketError
+from fcgivisor.sockets import SocketError, SocketInUse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class Update:
         self.failed: list[str] = []
         self._leaving: list[tuple[Group, Process]] = []
         self._coming: list[Process] = []
+        self._crowded: list[Group] = []  # whose socket is still held by processes that are about to end
         self._replaced: list[GroupConfig] = []  # by another kind of group under the same name, which comes when the old one has gone
         for name in dict.fromkeys(step.group for step in steps):
             self._update_group(name, [step for step in steps if step.group == name])
@@ -90,7 +91,7 @@ class Update:
         supervisor.changed()
 
     def done(self) -> bool:
-        return not (self._leaving or self._replaced or any(self._is_coming(process) for process in self._coming))
+        return not (self._leaving or self._replaced or self._crowded or any(self._is_coming(process) for process in self._coming))
 
     def _is_coming(self, process: Process) -> bool:
         """Whether more is to happen to a process by itself; one that starts by itself has its turn after this moment."""
@@ -147,11 +148,20 @@ class Update:
     def _apply_sockets(self, group: Group) -> None:
         try:
             group.open_sockets()
+        except SocketInUse as error:
+            if any(process.state == states.STOPPING for process in self._supervisor.processes()):
+                self._crowded.append(group)
+            else:
+                self._fail(error)
         except (SocketError, OSError) as error:
-            self.failed.append(str(error))
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.failed.append(str(error))
+        self._supervisor.log.warn(f"update: {error}")  # whoever asked may not have waited for it
 
     def _go_on(self) -> bool:
-        """Take out of their groups what has stopped by now. Returns whether that was all."""
+        """Take out of their groups what has stopped by now, and try again what that was in the way of. Returns whether that was all."""
         leaving, self._leaving = self._leaving, []
         for group, process in leaving:
             if not process.leaving:  # a later update wants it again
@@ -166,4 +176,8 @@ class Update:
             if wanted.name not in self._supervisor.groups:
                 self._replaced.remove(wanted)
                 self._add_group(wanted)
-        return not self._leaving
+        crowded, self._crowded = self._crowded, []
+        for group in crowded:
+            if self._supervisor.groups.get(group.config.name) is group:
+                self._apply_sockets(group)
+        return not (self._leaving or self._crowded)
