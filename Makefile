@@ -9,7 +9,7 @@ RUN := .venv-test/bin/python tests/run.py
 # resolv.conf(5): where a network loses packets, a name server is asked again after 1 s, and not given up after two tries of 5 s.
 export RES_OPTIONS ?= timeout:1 attempts:6
 
-.PHONY: help demo demo-clean test lint unit functional fcgivisord molecule fresh bench packages
+.PHONY: help demo demo-clean test lint unit functional fcgivisord molecule fresh bench bench-supervisors packages
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 28
@@ -50,6 +50,10 @@ fresh: packages .venv-test/installed $(COLLECTION) ## "make demo" of the last co
 bench: packages .venv-test/installed $(COLLECTION) ## deployment times, ours beside the usual way
 	.venv-test/bin/python bench/deploy/run.py
 
+bench-supervisors: packages .venv-bench/installed ## the bundled supervisor beside supervisord, circus, php-fpm, multiwatch and systemd
+	@.ci/packages gcc libc6-dev multiwatch
+	.venv-bench/bin/python bench/supervisors/run.py
+
 packages:
 	@.ci/packages $(PACKAGES)
 
@@ -59,6 +63,10 @@ packages:
 
 .venv-test/installed: tests/requirements.txt .ci/venv
 	@.ci/venv .venv-test tests/requirements.txt
+	@touch $@
+
+.venv-bench/installed: bench/supervisors/requirements.txt .ci/venv
+	@.ci/venv .venv-bench bench/supervisors/requirements.txt
 	@touch $@
 
 # Ansible finds a collection by its directory: here this checkout is webops.fastcgi, whatever its own directory is called.

@@ -59,7 +59,7 @@ packages() { inside dpkg-query --show | cut -f 1 | sort; }
 
 # Every path where a demo leaves something, and the accounts. What systemd keeps of what runs, and Python's caches, are nobody's promise.
 snapshot() {
-    inside sh -c 'find /etc /srv /run /var/log /opt "/root/a clone" \( -name __pycache__ -o -path /run/systemd \) -prune -o -print; cut -d: -f1 /etc/passwd /etc/group' | sort
+    inside sh -c 'find /etc /srv /run /var/log /var/cache/fcgivisord* /opt /usr/local "/root/a clone" \( -name __pycache__ -o -path /run/systemd \) -prune -o -print; cut -d: -f1 /etc/passwd /etc/group' | sort
 }
 
 expect_gone() {
@@ -79,7 +79,7 @@ say "a bare Debian 12 is up ($init), with a clone of $(git -C "$checkout" rev-pa
 # What the README asks for, and nothing that a minimal Debian lacks.
 inside bash -euc 'SUDO_FORCE_REMOVE=yes apt-get -qq purge --yes sudo && apt-get -qq update && apt-get -qq install --yes make' >/dev/null 2>&1
 # A warm package cache, which the 90 s of the demo assume.
-inside apt-get -qq install --download-only --no-install-recommends --yes nginx supervisor python3-venv >/dev/null 2>&1
+inside apt-get -qq install --download-only --no-install-recommends --yes nginx python3-venv >/dev/null 2>&1
 packages >"$clone/packages"
 snapshot >"$clone/before"
 started=$SECONDS

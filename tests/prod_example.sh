@@ -40,13 +40,14 @@ play_fails() { # WORDS PLAYBOOK [ARGUMENT...]; the output has to contain the wor
 generation() { "$tools/podman" exec "$prefix-$1" readlink /etc/fcgi/default/fcgi_app/current; }
 same() { [ "$1" = "$2" ] || fail "$3: $1 became $2"; }
 differ() { [ "$1" != "$2" ] || fail "$3: still $1"; }
-pids() { "$tools/podman" exec "$prefix-$1" supervisorctl status | sed -n 's/^\([^ ]*\) .*pid \([0-9]*\),.*/\1 \2/p'; }
+pids() { "$tools/podman" exec "$prefix-$1" fcgivisorctl status | sed -n 's/^\([^ ]*\) .*pid \([0-9]*\),.*/\1 \2/p'; }
 
 cat >"$scratch/connection.yml" <<EOT
 all:
   hosts:
     # Its supervisor is one from PyPI, and asks for a password.
     tools1:
+      fcgi_supervisor_provider: supervisord
       fcgi_supervisor_method: pip
       fcgi_supervisor_username: fcgi
       fcgi_supervisor_password: open sesame

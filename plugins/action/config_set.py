@@ -33,13 +33,31 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         try:
             if arguments.get("state", "present") == "present":
-                files = _checked(arguments.get("files"))
+                files = self._each_file(_checked(arguments.get("files")))
                 contents = Renderer(self, task_vars or {}).render(files)
                 arguments["files"] = [{key: value for key, value in item.items() if key not in _CONTROLLER_KEYS} for item in files]
                 arguments["archive"] = self._send(_archive(contents))
             return self._execute_module(module_name="webops.fastcgi.config_set", module_args=arguments, task_vars=task_vars)
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
+
+    def _each_file(self, files: list[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
+        """The files, with those of a directory in its place."""
+        found = []
+        for item in files:
+            source = None if item.get("src") is None else self._find(item)
+            if source is None or not os.path.isdir(source):
+                found.append(item if source is None else {**item, "src": source})
+                continue
+            for path in _files_below(source):
+                found.append({**item, "path": f"{item['path']}/{os.path.relpath(path, source)}", "src": path})
+        return found
+
+    def _find(self, item: dict[str, t.Any]) -> str:
+        try:
+            return self._find_needle("files", item["src"])
+        except AnsibleError as error:
+            raise AnsibleActionFail(f"files[{item['path']}]: {error}") from error
 
     def _send(self, data: bytes) -> str:
         """Bring the archive to the host; returns its path there."""
@@ -69,7 +87,7 @@ class Renderer:
             if item.get("content") is not None:
                 return to_bytes(str(item["content"]))
             if item.get("src") is not None:
-                return self._read(self._action._find_needle("files", item["src"]))
+                return self._read(item["src"])
             return to_bytes(self._fill(item["template"], item.get("vars") or {}))
         except AnsibleError as error:
             raise AnsibleActionFail(f"files[{item['path']}]: {error}") from error
@@ -100,6 +118,15 @@ class Renderer:
         text = to_text(self._read(source))
         templar = self._action._templar.copy_with_new_env(searchpath=search_path, available_variables=self._variables)
         return templar, trust_as_template(text) if trust_as_template else text
+
+
+def _files_below(directory: str) -> list[str]:
+    """Paths of the files in a directory and those below it, but for what Python has compiled."""
+    found = []
+    for place, directories, names in os.walk(directory):
+        directories[:] = [name for name in directories if name != "__pycache__"]
+        found += [os.path.join(place, name) for name in names]
+    return sorted(found)
 
 
 def _checked(files: t.Any) -> list[dict[str, t.Any]]:

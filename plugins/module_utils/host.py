@@ -13,6 +13,7 @@ import contextlib
 import functools
 import glob
 import grp
+import hashlib
 import http.client
 import importlib.util
 import ipaddress
@@ -50,6 +51,15 @@ def read(path):
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as stream:
             return stream.read()
+    except OSError:
+        return ""
+
+
+def digest(path):
+    """Return the SHA-1 of a file's content in hexadecimal, '' where there is none to read."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.sha1(stream.read()).hexdigest()
     except OSError:
         return ""
 
@@ -159,6 +169,7 @@ def supervisord_info(conf, pid, running):
         "interpreter": interpreter(binary) if binary else "",
         "pid": pid,
         "running": running,
+        "command": read(f"/proc/{pid}/cmdline").replace("\0", " ").strip() if pid else "",
         "conf_exists": os.path.exists(conf),
     }
 
@@ -380,12 +391,14 @@ def orphans(address, programs):
 
     Whatever an older supervisor than the one that listens there has started is an orphan. A process that its program has sent into the background is none.
     """
-    supervisor = started(supervisord_pid(address))
+    supervisor = supervisord_pid(address)
+    since, family = started(supervisor), descendants(supervisor)
     found = []
     for pid in pids():
         told = supervision(pid)
         ours = told.get("GROUP_NAME") in programs and same_socket(told.get("SERVER_URL", ""), address) and in_this_container(pid)
-        if ours and (not supervisor or started(pid) < supervisor):
+        # The times are those of ticks, of 10 ms: within one, a supervisor may have died and another one have started, or one its first programs.
+        if ours and (not supervisor or (started(pid) <= since and pid not in family)):
             found.append({"pid": pid, "program": told["GROUP_NAME"], "process": told["PROCESS_NAME"]})
     return found
 
@@ -593,6 +606,28 @@ def problems(params, own):
     return found
 
 
+def former_supervisors(store, address):
+    """Return [{url, pid, running, programs, orphans}] of other supervisors than the one at ``address`` that still have programs of a set.
+
+    They are those that its live generation, and all since the last one that was proved to be in use, were made for.
+
+    :raises GenerationError: if a generation cannot be read.
+    """
+    live = store.live_manifest()
+    declared: dict[str, set[str]] = {}
+    for metadata in [live["metadata"], *store.metadata_since_applied()] if live else []:
+        url = metadata.get("supervisor", {}).get("url", "")
+        if url and os.path.realpath(rpc_socket(url)) != os.path.realpath(address):
+            declared.setdefault(url, set()).update(program["name"] for program in metadata.get("programs", []))
+    return [former for url, programs in sorted(declared.items()) for former in [former_supervisor(url, programs)] if former["pid"] or former["orphans"]]
+
+
+def former_supervisor(url, programs):
+    path = rpc_socket(url)
+    pid = supervisord_pid(path)
+    return {"url": url, "pid": pid, "running": answers(path), "programs": sorted(programs), "orphans": orphans(path, programs)}
+
+
 def rpc_socket(url):
     """Return the path of a supervisor's unix socket.
 
@@ -609,6 +644,9 @@ def host_info(params):
     pid = supervisord_pid(address)
     own_sections = {section.name for section in sections(params["own"])}
     left = orphans(address, own_sections.union(params["programs"]))
+    former = former_supervisors(GenerationStore(os.path.join(params["set_path"], ROLES[0])), address)
+    # What this play is going to end holds no address and no name against it.
+    ending = {pid for one in former for pid in [*descendants(one["pid"]), *(orphan["pid"] for orphan in one["orphans"])]}
     users = users_found(params["users"])
     return {
         "nginx": nginx_info(params),
@@ -620,10 +658,11 @@ def host_info(params):
         "users_missing": [name for name in params["users"] if name not in users],
         "groups_missing": [name for name in params["groups"] if not group_exists(name)],
         "directories_missing": [path for path in params["directories"] if not os.path.isdir(path)],
+        "digests": {path: digest(path) for path in params["digests"]},
         "python_venv": importlib.util.find_spec("ensurepip") is not None,
         "paths_executable": {path: os.path.isfile(path) and os.access(path, os.X_OK) for path in params["paths_executable"]},
         "orphans": left,
+        "former_supervisors": former,
         "other_sets": other_sets(params["set_path"]),
-        # Orphans are this play's to end.
-        "problems": problems(params, descendants(pid).union(orphan["pid"] for orphan in left)),
+        "problems": problems(params, descendants(pid).union(ending, (orphan["pid"] for orphan in left))),
     }

@@ -61,7 +61,9 @@ options:
         description: The content itself.
         type: str
       src:
-        description: A file on the controller, searched for as M(ansible.builtin.copy) does.
+        description:
+          - A file on the controller, searched for as M(ansible.builtin.copy) does.
+          - Of a directory all files are taken, but C(__pycache__); they lie below O(files[].path) as they lie in it.
         type: str
       template:
         description: A Jinja2 template on the controller, searched for as M(ansible.builtin.template) does.

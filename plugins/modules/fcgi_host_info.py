@@ -104,6 +104,11 @@ options:
     type: list
     elements: path
     default: []
+  digests:
+    description: Paths of files of which to tell a digest.
+    type: list
+    elements: path
+    default: []
   services:
     description: Services of which to tell whether they start at boot.
     type: list
@@ -218,6 +223,10 @@ supervisord:
     running:
       description: Whether something answers at O(url).
       type: bool
+    command:
+      description: The command line of that process, or an empty string.
+      type: str
+      sample: /usr/bin/python3 /usr/bin/supervisord -n -c /etc/supervisor/supervisord.conf
     conf_exists:
       description: Whether O(supervisord_conf) exists.
       type: bool
@@ -249,6 +258,11 @@ directories_missing:
   returned: success
   type: list
   elements: str
+digests:
+  description: Of O(digests), the SHA-1 of each file's content, an empty string where there is no file.
+  returned: success
+  type: dict
+  sample: {"/etc/systemd/system/fcgivisord.service": "da39a3ee5e6b4b0d3255bfef95601890afd80709"}
 python_venv:
   description: Whether the Python that runs modules here can make a venv; Debian has a package of its own for that.
   returned: success
@@ -276,6 +290,31 @@ orphans:
       description: The process's name.
       type: str
   sample: [{"pid": 4711, "program": "shop", "process": "shop_00"}]
+former_supervisors:
+  description:
+    - Other supervisors that still have programs of the set at O(set_path), since it was deployed with them before.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    url:
+      description: The unix socket of its RPC server.
+      type: str
+    pid:
+      description: Its process ID, V(0) if it does not run.
+      type: int
+    running:
+      description: Whether it answers.
+      type: bool
+    programs:
+      description: The set's programs there.
+      type: list
+      elements: str
+    orphans:
+      description: Those of their processes that outlived it, as RV(orphans).
+      type: list
+      elements: dict
+  sample: [{"url": "unix:///run/supervisor.sock", "pid": 815, "running": true, "programs": ["shop"], "orphans": []}]
 services_enabled:
   description: Of O(services), whether each starts at boot.
   returned: success
@@ -332,6 +371,7 @@ def main():
             },
             "paths_executable": {"type": "list", "elements": "path", "default": []},
             "directories": {"type": "list", "elements": "path", "default": []},
+            "digests": {"type": "list", "elements": "path", "default": []},
             "services": {"type": "list", "elements": "str", "default": []},
             "set_path": {"type": "path", "default": "/etc/fcgi/default"},
         },

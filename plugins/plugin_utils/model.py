@@ -98,7 +98,7 @@ def _derived(apps: list[App], options: Options) -> dict[str, Any]:
     return {
         "fcgi_set": options["fcgi_set"],
         "apps": present,
-        "programs": [programs.program(app) for app in present],
+        "programs": [programs.program(app, options) for app in present],
         "users": programs.users(present, options),
         "releases": releases,
         "needs_venv": any(release["python_requirements"] for release in releases),

@@ -256,6 +256,7 @@ APP = Table(
 OPTIONS = Table(
     (
         Key("fcgi_set", values.SET_NAME, "Who owns what.", default="default"),
+        Key("supervisor", values.text("fcgivisord or supervisord", r"fcgivisord|supervisord"), "What reads the sections.", default="supervisord"),
         Key("nginx_group", values.GROUP, "Group that may connect to the sockets.", default="www-data"),
         Key("run_dir", values.ABSOLUTE_PATH, "Directory of the sockets.", default="/run/fastcgi"),
         Key("log_dir", values.ABSOLUTE_PATH, "Directory of the logs.", default="/var/log/fcgi"),

@@ -21,7 +21,7 @@ from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import S
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_runtimes import RUNTIMES
 
 
-def program(app: App) -> dict[str, Any]:
+def program(app: App, options: Options) -> dict[str, Any]:
     """The app's section for the supervisor, not yet escaped, and its entry in C(metadata.programs) (see docs/architecture.md)."""
     holds_socket = app["kind"] == "fcgi"
     first_port = 0 if holds_socket else endpoints(app)[0].port
@@ -31,7 +31,7 @@ def program(app: App) -> dict[str, Any]:
         "kind": app["kind"],
         "section": f"{'fcgi-program' if holds_socket else 'program'}:{app['name']}",
         "options": _options(app, first_port),
-        "environment": _environment(app),
+        "environment": _environment(app, options),
         "environment_expanded": {"PORT": "%(process_num)d"} if first_port and "PORT" not in app["environment"] else {},
         "metadata": {
             "name": app["name"],
@@ -71,21 +71,25 @@ def _option_text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _environment(app: App) -> dict[str, str]:
+def _environment(app: App, options: Options) -> dict[str, str]:
     return {
         **RUNTIMES[app["runtime"]].environment,
         **({"FCGI_WEB_SERVER_ADDRS": "127.0.0.1"} if RUNTIMES[app["runtime"]].libfcgi and is_local_tcp(app) else {}),
         "HOME": app["home"],
         "USER": app["user"],
         "LOGNAME": app["user"],
-        "FCGI_DIGEST": _digest(app),
+        "FCGI_DIGEST": _digest(app, options),
         **app["environment"],
     }
 
 
-def _digest(app: App) -> str:
-    """Changes with what supervisord does not compare when it reads a section again, so that it sees a change in the environment."""
-    unseen = [app["socket_owner"], app["socket_mode"], app["socket_backlog"], app["release"] and app["release"]["version"]]
+def _digest(app: App, options: Options) -> str:
+    """Changes with what the supervisor does not compare when it reads a section again, so that it sees a change in the environment.
+
+    fcgivisord compares the socket's options itself, and applies them without a restart.
+    """
+    socket = [] if options["supervisor"] == "fcgivisord" else [app["socket_owner"], app["socket_mode"], app["socket_backlog"]]
+    unseen = [*socket, app["release"] and app["release"]["version"]]
     return hashlib.sha256(json.dumps(unseen).encode()).hexdigest()[:16]
 
 

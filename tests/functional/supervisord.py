@@ -94,11 +94,11 @@ class Supervisord:
         (self.directory / "conf.d" / f"{name}.conf").unlink()
 
     def declare(self, *programs):
-        """Make a new live generation that declares these programs (names, or dicts of what differs from the usual)."""
+        """Make a new live generation that declares these programs (names, or dicts of what differs from the usual) for this supervisor."""
         generations = self.declared / "generations"
         generation = f"{len(list(generations.glob('*'))) + 1:06}"
         (generations / generation).mkdir(parents=True)
-        metadata = {"programs": [self.declaration(program) for program in programs]}
+        metadata = {"supervisor": {"url": self.url}, "programs": [self.declaration(program) for program in programs]}
         manifest = {"version": 1, "digest": generation, "files": [], "directories": [], "links": [], "metadata": metadata}
         (generations / generation / ".manifest.json").write_text(json.dumps(manifest))
         (self.declared / "new").symlink_to(f"generations/{generation}")

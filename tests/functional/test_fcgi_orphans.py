@@ -12,14 +12,14 @@ import socket
 import subprocess
 
 import pytest
-from supervisord import Supervisord, wait_for
+from supervisord import FCGIVISORD, OWN, Supervisord, wait_for
 
 STUBBORN = "/bin/sh -c 'trap \"\" TERM; echo ready; while :; do sleep 0.1; done'"
 
 
-@pytest.fixture
-def host(tmp_path):
-    supervisord = Supervisord(tmp_path)
+@pytest.fixture(params=[OWN, FCGIVISORD], ids=["4.3.0", "fcgivisord"])
+def host(request, tmp_path):
+    supervisord = Supervisord(tmp_path, executable=request.param)
     yield supervisord
     supervisord.stop()
 

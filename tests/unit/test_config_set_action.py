@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.webops.fastcgi.plugins.action.config_set import Renderer
+import pathlib
+
+import pytest
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible_collections.webops.fastcgi.plugins.action.config_set import ActionModule, Renderer
 
 
 class Controller:
@@ -62,3 +66,34 @@ def test_includes_are_searched_for_where_the_template_module_does(tmp_path):
     Renderer(controller, {"ansible_search_path": ["/role", "/play"]}).render([{"path": "a", "template": "x.j2"}])
     assert controller.search_path[:4] == ["/role/templates", "/role", "/play/templates", "/play"]
     assert f"{tmp_path}/templates" in controller.search_path
+
+
+class Finder(ActionModule):
+    """An action plugin that only finds files, below one directory."""
+
+    def __init__(self, directory):
+        self.directory = directory
+
+    def _find_needle(self, kind, name):
+        if not (self.directory / kind / name).exists():
+            raise AnsibleError(f"Could not find {name}")
+        return str(self.directory / kind / name)
+
+
+def test_of_a_directory_each_file_is_taken_but_what_python_has_compiled(tmp_path):
+    for name in ("files/shop/run.py", "files/shop/web/page.py", "files/shop/__pycache__/run.pyc", "files/one.conf"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    declared = [{"path": "lib", "src": "shop", "mode": "0640"}, {"path": "one.conf", "src": "one.conf"}, {"path": "text", "content": "x"}]
+    found = Finder(tmp_path)._each_file(declared)
+    assert [(item["path"], pathlib.Path(item.get("src", "/")).name, item.get("mode")) for item in found] == [
+        ("lib/run.py", "run.py", "0640"),
+        ("lib/web/page.py", "page.py", "0640"),
+        ("one.conf", "one.conf", None),
+        ("text", "", None),
+    ]
+
+
+def test_a_source_that_is_not_there_is_an_error_that_names_the_file_of_the_set(tmp_path):
+    with pytest.raises(AnsibleActionFail, match=r"files\[lib\]: Could not find nothing"):
+        Finder(tmp_path)._each_file([{"path": "lib", "src": "nothing"}])

@@ -122,8 +122,8 @@ def test_a_program_outside_the_release_is_no_executable_of_it():
     assert found["needs_venv"] is True
 
 
-def digest(**keys):
-    return program(app(**keys))["environment"]["FCGI_DIGEST"]
+def digest(supervisor="supervisord", **keys):
+    return made(app(**keys), supervisor=supervisor)["programs"][0]["environment"]["FCGI_DIGEST"]
 
 
 def test_the_digest_changes_with_what_supervisord_does_not_compare_and_with_nothing_else():
@@ -131,6 +131,12 @@ def test_the_digest_changes_with_what_supervisord_does_not_compare_and_with_noth
     unseen = [{"socket_mode": "0600"}, {"socket_owner": "a:b"}, {"socket_backlog": 5}, *releases]
     assert len({digest(), *(digest(**keys) for keys in unseen)}) == len(unseen) + 1
     assert digest() == digest(processes=2, environment={"A": "b"})
+
+
+def test_for_fcgivisord_which_compares_the_sockets_options_the_digest_changes_with_the_release_alone():
+    versions = [digest("fcgivisord", release={"src": "x", "version": version}) for version in ("1", "2")]
+    assert len({digest("fcgivisord"), *versions}) == 3
+    assert digest("fcgivisord") == digest("fcgivisord", socket_mode="0600", socket_owner="a:b", socket_backlog=5)
 
 
 def test_the_environment_is_the_operators_over_the_presets():

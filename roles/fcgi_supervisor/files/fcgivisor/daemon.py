@@ -10,6 +10,7 @@ import getopt
 import os
 import pwd
 import resource
+import socket
 import sys
 
 from fcgivisor import VERSION, config, http_server, logs, spawn
@@ -151,6 +152,7 @@ def _serve(settings: Settings, load) -> int:
     """From one configuration to the next, until a shutdown."""
     _occupy_standard_descriptors()
     _close_on_exec()
+    _name_process()
     if settings.umask is not None or not settings.nodaemon:  # supervisord has its default in daemon mode only (options.py, _daemonize)
         os.umask(0o022 if settings.umask is None else settings.umask)
     _raise_limits(settings)
@@ -170,6 +172,7 @@ def _serve(settings: Settings, load) -> int:
             _daemonize(settings, log, loop)
         _write_pid_file(settings, log)
         supervisor.begin()
+        _notify("READY=1")
         gc.collect()
         gc.freeze()  # what is here stays: a fork need not copy it to count references
         loop.run()
@@ -181,6 +184,7 @@ def _serve(settings: Settings, load) -> int:
             break
         settings = _reload(settings, load, log)
         log.close()
+    _notify("STOPPING=1")
     loop.uncatch()
     sockets.close()
     _unlink(settings.pidfile)
@@ -258,6 +262,27 @@ def _close_on_exec() -> None:
                 os.set_inheritable(int(name), False)
             except OSError:
                 pass
+
+
+def _name_process() -> None:
+    """Be called fcgivisord by ps and start-stop-daemon, not python3 (proc(5), /proc/PID/comm)."""
+    try:
+        with open("/proc/self/comm", "w", encoding="ascii") as file:
+            file.write("fcgivisord")
+    except OSError:
+        pass
+
+
+def _notify(text: str) -> None:
+    """Tell systemd how far we are, if it asks (sd_notify(3), Type=notify)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(text.encode(), "\0" + address[1:] if address[0] == "@" else address)
+    except OSError:
+        pass
 
 
 def _raise_limits(settings: Settings) -> None:
