@@ -199,14 +199,14 @@ def test_the_live_table_fits_sorts_scrolls_and_gives_the_terminal_back(superviso
     assert terminal.text.endswith("\x1b[?25h\x1b[?1049l")
 
 
-def test_the_live_table_survives_its_supervisor(supervisor):
-    supervisor.program("mail").start()
-    terminal = Terminal("-c", supervisor.configuration, "top", "--delay", "0.2")
+def test_the_live_table_survives_its_supervisor(either):
+    either.program("mail").start()
+    terminal = Terminal("-c", either.configuration, "top", "--delay", "0.2")
     terminal.wait_for("mail", "the table")
-    supervisor.end()
-    terminal.wait_for("does not answer", "the message that the supervisor is gone")
-    supervisor.start()
-    terminal.wait_for(lambda _text: terminal.picture()[2:3] == [""] and f"pid {supervisor.process.pid}" in terminal.picture()[0], "the new supervisor")
+    either.stop()
+    terminal.wait_for("Connection refused" if either.socket.exists() else "No such file", "the message that the supervisor is gone")
+    either.start()
+    terminal.wait_for(lambda _text: terminal.picture()[2:3] == [""] and f"pid {either.process.pid}" in terminal.picture()[0], "the new supervisor")
     terminal.type("\x03")
     assert terminal.end() == 0
 
