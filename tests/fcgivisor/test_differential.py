@@ -249,12 +249,14 @@ def test_what_becomes_of_a_program_that_ends(pair, autorestart, code):
 
 def test_backoff_and_fatal(pair):
     def configure(one):
-        program(one, "quick", command=f"{PYTHON} -c 'import sys; sys.exit(3)'", startretries=1, startsecs=DEAD_AT_ONCE)
+        program(one, "quick", command=f"{PYTHON} -c 'import sys; sys.exit(3)'", startretries=2, startsecs=DEAD_AT_ONCE)
         program(one, "manual", command="/bin/false", startretries=5, startsecs=DEAD_AT_ONCE, autostart="false")
 
     pair.configure(configure)
 
     def script(one):
+        # The second wait is the longer one: there is time to look.
+        wait_for(lambda: one.supervisor.log.read_text().count("exited: quick") == 2, "the second failure")
         one.until("quick", "BACKOFF")
         one.call("getProcessInfo", "quick")
         one.until("quick", "FATAL")

@@ -314,7 +314,7 @@ class TestStop:
         return lambda *ignored: f"{script('stubborn', STUBBORN)} {' '.join(ignored)}"
 
     def test_a_stop_sequence_goes_on_until_it_is_dead(self, supervisor, stubborn):
-        supervisor.program("shop", command=stubborn("TERM", "INT"), stop_sequence="TERM:0.3 INT:0.3 QUIT:30 KILL").start()
+        supervisor.program("shop", command=stubborn("TERM", "INT"), stop_sequence="TERM:1 INT:1 QUIT:30 KILL").start()
         supervisor.wait_for_output("shop", "ready")
         supervisor.rpc.stopProcess("shop")
         assert (supervisor.directory / "shop.log").read_text().split() == ["ready", "TERM", "INT"]
