@@ -122,8 +122,9 @@ def busy(request):
     """A supervisor with programs of all kinds, shared by the comparisons."""
     directory = tempfile.mkdtemp(prefix="fcgivisor-")
     made = Supervisor(directory, request.param).pool("shop", 2).program("mail")
-    # supervisord looks once a second: what ends at once may have lived for one, to it.
-    made.program("broken", command="/bin/false", startsecs=5, startretries=0, autostart="false")
+    # supervisord looks once a second: what ends at once may have lived for one, to it. It may also notice the death at once, or later: the last one
+    # in its order has the last fault either way, which is supervisorctl's exit code.
+    made.program("broken", command="/bin/false", startsecs=5, startretries=0, autostart="false", priority=1000)
     made.program("missing", command="/nowhere/to/be/found", autostart="false")
     made.program("loud", command="/bin/sh -c 'echo loud words; exec sleep 600'", redirect_stderr="false", stderr_logfile="NONE")
     made.start()

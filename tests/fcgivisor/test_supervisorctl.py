@@ -99,7 +99,9 @@ def configure(one):
     section["program:missing"] = {"command": "/nowhere/program", "autostart": "false"}
     (one.directory / "plain").write_text("no program")
     section["program:plain"] = {"command": one.directory / "plain", "autostart": "false"}
-    section["program:failing"] = {"command": "/bin/sh -c 'sleep 0.5; false'", "autostart": "false", "startsecs": 5, "startretries": 0}
+    # Its fault is the last one, and so the exit code, whenever its death is noticed.
+    failing = {"command": "/bin/sh -c 'sleep 0.5; false'", "priority": 1000}
+    section["program:failing"] = {**failing, "autostart": "false", "startsecs": 5, "startretries": 0}
     section["fcgi-program:shop"] = {"command": SLEEP, "socket": f"unix://{one.directory}/shop.sock"}
 
 
