@@ -148,11 +148,6 @@ class Supervisor:
         by_itself = {(config["group"], config["name"]) for config in self.rpc.getAllConfigInfo() if config["autostart"]}
         return all(info["start"] for info in self.rpc.getAllProcessInfo() if (info["group"], info["name"]) in by_itself)
 
-    def stop(self):
-        """Have it stop its processes and end. Returns its exit code."""
-        self.process.terminate()
-        return self.process.wait(PATIENCE)
-
     def end(self):
         """Kill it and all its children, which may be such that do not end politely."""
         if self.process is None:
