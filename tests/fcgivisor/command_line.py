@@ -14,13 +14,12 @@ import select
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import time
 
-from harness import PACKAGE
+from harness import PACKAGE, PATIENCE, PYTHON
 
-COMMAND = [sys.executable, "-m", "fcgivisor.ctl"]
+COMMAND = [PYTHON, "-m", "fcgivisor.ctl"]
 
 
 def environment(**variables):
@@ -31,7 +30,7 @@ def environment(**variables):
 def run(*words, input=None, cwd=None, **variables):
     """One run with pipes, to its end."""
     command = [*COMMAND, *map(str, words)]
-    return subprocess.run(command, text=True, capture_output=True, timeout=60, check=False, input=input, cwd=cwd, env=environment(**variables))
+    return subprocess.run(command, text=True, capture_output=True, timeout=PATIENCE, check=False, input=input, cwd=cwd, env=environment(**variables))
 
 
 def ctl(supervisor, *words, **options):
@@ -46,7 +45,7 @@ class Terminal:
         self.pid, self._master = pty.fork()
         if self.pid == 0:  # the size comes first: the command asks for it when it likes
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("4H", height, width, 0, 0))
-            os.execve(sys.executable, [*COMMAND, *map(str, words)], environment(TERM="xterm", **variables))
+            os.execve(PYTHON, [*COMMAND, *map(str, words)], environment(TERM="xterm", **variables))
         self.text = ""
 
     def resize(self, width, height):
@@ -59,7 +58,7 @@ class Terminal:
         self._read(0)
         self.text = ""
 
-    def wait_for(self, found, what, seconds=15):
+    def wait_for(self, found, what, seconds=PATIENCE):
         """Read until found(text), which may be a string that is to stand in it."""
         condition = (lambda text: found in text) if isinstance(found, str) else found
         deadline = time.monotonic() + seconds
@@ -92,7 +91,7 @@ class Terminal:
 
     def end(self):
         """Its exit code; it is killed if it does not end by itself."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             self._read(0.05)
             pid, status = os.waitpid(self.pid, os.WNOHANG)

@@ -6,14 +6,21 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 
 import pytest
-from harness import OURS, PACKAGE, Supervisor
+from harness import OURS, PACKAGE, PYTHON_FOR_ALL, Supervisor
 from pair import Pair
 
 sys.path.insert(0, str(PACKAGE))
+
+# What nohup(1), or a shell that starts a job in the background, has us ignore, everything that a test starts would ignore too: Ctrl-C, for one.
+# A handler that does nothing is as good for us, and does not outlive an execve(2).
+for _signal in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_signal) == signal.SIG_IGN:
+        signal.signal(_signal, lambda _number, _frame: None)
 
 
 @pytest.fixture
@@ -38,7 +45,7 @@ def any_user(directory):
     """What a supervisor needs that does not run as root: its directory, an interpreter and a package that it can reach. Returns variables for start()."""
 
     def prepare(supervisor, uid):
-        supervisor.python = "/usr/bin/python3"
+        supervisor.python = PYTHON_FOR_ALL
         shutil.copytree(PACKAGE, f"{directory}/package")
         os.chown(directory, uid, uid)
         return {"PYTHONPATH": f"{directory}/package", "HOME": directory}
@@ -53,7 +60,7 @@ def script(directory):
     def write(name, text):
         path = pathlib.Path(directory) / f"{name}.py"
         path.write_text(text)
-        return f"/usr/bin/python3 -S {path}"
+        return f"{PYTHON_FOR_ALL} -S {path}"
 
     return write
 

@@ -20,28 +20,35 @@ import xmlrpc.client
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = CHECKOUT / "roles" / "fcgi_supervisor" / "files"
 TOOLS = pathlib.Path(sys.executable).parent
+# What runs fcgivisord and fcgivisorctl. Another one is asked for by the environment: FCGIVISOR_PYTHON=/usr/bin/python3.9 pytest tests/fcgivisor
+PYTHON = os.environ.get("FCGIVISOR_PYTHON", sys.executable)
+# The system's own, which any user can run: ours may lie in somebody's home.
+PYTHON_FOR_ALL = "/usr/bin/python3"
 SLEEP = "/bin/sleep 600"
+# Seconds after which what is waited for will not come any more. Only a test that fails waits so long, however loaded the machine is.
+PATIENCE = 60
 
 OURS = "fcgivisord"
 THEIRS = "supervisord"
 
 
-def wait_for(condition, what, seconds=15):
+def wait_for(condition, what, seconds=PATIENCE):
     """Wait until condition() is true, and return it."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.005
     while time.monotonic() < deadline:
         found = condition()
         if found:
             return found
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.2, 0.05)
     raise AssertionError(f"waited {seconds} s in vain for {what}")
 
 
 def unix_connection(path):
     """HTTP over a unix socket."""
-    connection = http.client.HTTPConnection("localhost", timeout=30)
+    connection = http.client.HTTPConnection("localhost", timeout=PATIENCE)
     connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.settimeout(30)
+    connection.sock.settimeout(PATIENCE)
     connection.sock.connect(str(path))
     return connection
 
@@ -65,7 +72,7 @@ class _Transport(xmlrpc.client.Transport):
 class Supervisor:
     """A supervisor below a directory. sections: of the configuration, by their whole head ("program:shop"), each a dict of keys."""
 
-    def __init__(self, directory, implementation=OURS, python=sys.executable, **supervisord):
+    def __init__(self, directory, implementation=OURS, python=PYTHON, **supervisord):
         self.directory = pathlib.Path(directory)
         self.implementation = implementation
         self.python = python
@@ -122,6 +129,7 @@ class Supervisor:
         command = [*wrapper, *self.command("-n", "-c", self.configuration, *arguments)]
         self.process = subprocess.Popen(command, env=self.environment(**variables), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         wait_for(self._answers, f"{self.implementation} to answer")
+        wait_for(self._has_begun, f"{self.implementation} to start what starts by itself")
         return self
 
     def _answers(self):
@@ -135,18 +143,20 @@ class Supervisor:
             return bool(self.rpc.getState())
         return False
 
+    def _has_begun(self):
+        """Calls are answered before the first processes are started."""
+        by_itself = {(config["group"], config["name"]) for config in self.rpc.getAllConfigInfo() if config["autostart"]}
+        return all(info["start"] for info in self.rpc.getAllProcessInfo() if (info["group"], info["name"]) in by_itself)
+
     def end(self):
-        """End it and all its children, politely or not."""
+        """Kill it and all its children, which may be such that do not end politely."""
         if self.process is None:
             return
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGSTOP)  # no more children
         children = self.children()
-        if self.process.poll() is None:
-            self.process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(5)
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        self.process.kill()
+        self.process.wait()
         for child in children:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)
@@ -190,13 +200,13 @@ class Supervisor:
     def pids(self):
         return {info["name"]: info["pid"] for info in self.rpc.getAllProcessInfo()}
 
-    def wait_for_state(self, name, *states, seconds=15):
+    def wait_for_state(self, name, *states, seconds=PATIENCE):
         wait_for(lambda: self.state(name) in states, f"{name} to be {' or '.join(states)}", seconds)
 
-    def wait_for_new_pid(self, name, old, seconds=15):
+    def wait_for_new_pid(self, name, old, seconds=PATIENCE):
         return wait_for(lambda: self.pid(name) not in (0, old) and self.pid(name), f"{name} to be started again", seconds)
 
-    def wait_for_restart(self, old, seconds=60):
+    def wait_for_restart(self, old, seconds=PATIENCE):
         """The supervisor begins anew: the process old is dead, and calls are answered."""
         wait_for(lambda: not os.path.exists(f"/proc/{old}"), f"{old} to end", seconds)
 
@@ -206,16 +216,16 @@ class Supervisor:
 
         wait_for(answers, f"{self.implementation} to answer again", seconds)
 
-    def wait_for_log(self, words, seconds=15):
+    def wait_for_log(self, words, seconds=PATIENCE):
         """Words in the supervisor's own log."""
         wait_for(lambda: words in self.log.read_text(errors="replace"), f"{words!r} in its log", seconds)
 
-    def wait_for_output(self, name, words, seconds=15):
+    def wait_for_output(self, name, words, seconds=PATIENCE):
         """Words in the log of a program."""
         log = self.directory / f"{name}.log"
         wait_for(lambda: log.exists() and words in log.read_text(errors="replace"), f"{words!r} in {log}", seconds)
 
-    def ctl(self, *words, timeout=60, input=None):
+    def ctl(self, *words, timeout=PATIENCE, input=None):
         """The unmodified supervisorctl of supervisor, from PyPI."""
         return subprocess.run(
             [str(TOOLS / "supervisorctl"), "-c", str(self.configuration), *words], text=True, capture_output=True, timeout=timeout, check=False, input=input

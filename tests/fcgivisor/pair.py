@@ -60,7 +60,7 @@ class Witness:
             raise AssertionError(f"{self.supervisor.implementation}, after {self.answers[-1:]}: {error}") from error
 
     def until(self, name, *states):
-        self.supervisor.wait_for_state(name, *states, seconds=30)
+        self.supervisor.wait_for_state(name, *states)
 
     def masked(self, value):
         if isinstance(value, str):

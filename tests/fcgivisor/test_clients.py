@@ -91,9 +91,9 @@ def test_memmon_restarts_what_uses_too_much_memory(pair, implementation):
     }  # fmt: skip
     one.start()
     for name in ("large", "small", "memmon"):
-        one.wait_for_state(name, "RUNNING", seconds=30)
+        one.wait_for_state(name, "RUNNING")
     small, large, memmon = one.pid("small"), one.pid("large"), one.pid("memmon")
-    one.wait_for_new_pid("large", large, seconds=60)
+    one.wait_for_new_pid("large", large)
     wait_for(
         lambda: "Restarted large" in (one.directory / "memmon.err").read_text() or "Restarting large" in (one.directory / "memmon.err").read_text(),
         "memmon's word",

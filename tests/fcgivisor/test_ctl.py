@@ -12,14 +12,13 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import tempfile
 
 import command_line
 import pytest
 from command_line import Terminal, ctl
 from fcgivisor.diagnosis import start_command, who_may
-from harness import OURS, THEIRS, Supervisor, wait_for
+from harness import OURS, PATIENCE, PYTHON, PYTHON_FOR_ALL, THEIRS, Supervisor, wait_for
 
 BEATING = """
 import os, socket, time
@@ -123,7 +122,9 @@ def busy(request):
     """A supervisor with programs of all kinds, shared by the comparisons."""
     directory = tempfile.mkdtemp(prefix="fcgivisor-")
     made = Supervisor(directory, request.param).pool("shop", 2).program("mail")
-    made.program("broken", command="/bin/false", startsecs=1, startretries=0, autostart="false")
+    # supervisord looks once a second: what ends at once may have lived for one, to it. It may also notice the death at once, or later: the last one
+    # in its order has the last fault either way, which is supervisorctl's exit code.
+    made.program("broken", command="/bin/false", startsecs=5, startretries=0, autostart="false", priority=1000)
     made.program("missing", command="/nowhere/to/be/found", autostart="false")
     made.program("loud", command="/bin/sh -c 'echo loud words; exec sleep 600'", redirect_stderr="false", stderr_logfile="NONE")
     made.start()
@@ -163,7 +164,7 @@ def test_status_tells_restarts_and_memory_and_heartbeats(supervisor):
     supervisor.program("worker", autorestart="true")
     script = supervisor.directory / "beating.py"
     script.write_text(BEATING)
-    supervisor.program("beating", command=f"{sys.executable} {script}", heartbeat=1, heartbeat_tolerance=30).start()
+    supervisor.program("beating", command=f"{PYTHON_FOR_ALL} {script}", heartbeat=1, heartbeat_tolerance=30).start()
     os.kill(supervisor.pid("worker"), signal.SIGKILL)
     wait_for(lambda: "restarts 1" in ctl(supervisor, "status", "worker").stdout, "the restart to be counted")
     worker = ctl(supervisor, "status", "worker").stdout
@@ -451,7 +452,7 @@ def test_something_else_behind_the_socket_is_said_to_be_no_supervisor(directory)
             request += client.recv(65536)
         client.sendall(b"220 mail.example.org ESMTP\r\n")
         client.close()
-        _out, told = running.communicate(timeout=30)
+        _out, told = running.communicate(timeout=PATIENCE)
     assert running.returncode == 1
     assert "what answers there is no supervisor" in told
 
@@ -529,7 +530,7 @@ def test_a_followed_log_goes_on_until_ctrl_c(either):
     either.rpc.sendProcessStdin("echo", "second words\n")
     assert running.stdout.readline() == "second words\n"
     running.send_signal(signal.SIGINT)
-    assert running.wait(10) == 0
+    assert running.wait(PATIENCE) == 0
     running.stdout.close()
 
 
@@ -544,7 +545,7 @@ def test_the_foreground_talks_to_a_process(either):
     assert running.stdout.readline() == "hello\n"
     running.stdin.close()
     assert running.stdout.readline() == "Exiting foreground\n"
-    assert running.wait(10) == 0
+    assert running.wait(PATIENCE) == 0
     running.stdout.close()
 
 
@@ -557,13 +558,13 @@ def test_the_foreground_ends_with_its_process(supervisor):
     assert running.stderr.readline() == "==> Press Ctrl-C to exit <==\n"
     supervisor.rpc.stopProcess("echo")
     assert running.stdout.read() == "Process got killed\nExiting foreground\n"
-    running.communicate(timeout=15)
+    running.communicate(timeout=PATIENCE)
 
 
 def test_a_reader_that_goes_away_is_no_error(supervisor):
     supervisor.pool("shop", 200, autostart="false").start()
-    script = f"{sys.executable} -m fcgivisor.ctl -c {supervisor.configuration} avail | head -n 1"
-    told = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, timeout=60, check=False, env=command_line.environment())
+    script = f"{PYTHON} -m fcgivisor.ctl -c {supervisor.configuration} avail | head -n 1"
+    told = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=False, env=command_line.environment())
     assert len(told.stdout.splitlines()) == 1
     assert told.stderr == ""
 
@@ -608,7 +609,7 @@ def test_the_shell_asks_before_it_shuts_the_supervisor_down(supervisor):
     assert "Shut down" in terminal.say("y\n")
     terminal.type("quit\n")
     assert terminal.end() == 0
-    assert supervisor.process.wait(15) == 0
+    assert supervisor.process.wait(PATIENCE) == 0
 
 
 def test_the_shell_outlives_its_supervisor_and_goes_on_with_another(supervisor, directory):

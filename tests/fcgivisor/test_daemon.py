@@ -11,10 +11,9 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 
 import pytest
-from harness import OURS, SLEEP, Supervisor, wait_for
+from harness import OURS, PATIENCE, PYTHON_FOR_ALL, SLEEP, Supervisor, wait_for
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 
@@ -42,7 +41,7 @@ def test_a_signal_to_end_stops_all_and_cleans_up(pair, number):
             witness.until(name, "RUNNING")
         children = one.children()
         one.process.send_signal(number)
-        code = one.process.wait(30)
+        code = one.process.wait(PATIENCE)
         witness.note("end", (code, len(children), [pid for pid in children if not gone(pid)], one.socket.exists(), pathlib.Path(one.pidfile).exists()))
         log = one.log.read_text()
         witness.note("log", re.findall(r"WARN received .*", log))
@@ -105,12 +104,12 @@ def test_a_daemon_detaches(pair):
     facts = []
     for one in pair.both:
         started = subprocess.run(
-            one.command("-c", one.configuration), env=one.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+            one.command("-c", one.configuration), env=one.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
         pid = int(wait_for(lambda one=one: pathlib.Path(one.pidfile).exists() and pathlib.Path(one.pidfile).read_text().strip(), "a pid file"))
         try:
             wait_for(one.answers, "an answer")
-            one.wait_for_state("web", "RUNNING", seconds=30)
+            one.wait_for_state("web", "RUNNING")
             said = (started.returncode, started.stdout, "".join(line for line in started.stderr.splitlines(True) if "running as root" not in line))
             standard = [os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)]
             facts.append([said, one.rpc.getPID() == pid, os.getsid(pid) == pid, os.readlink(f"/proc/{pid}/cwd"), status(pid, "Umask"), standard])
@@ -137,15 +136,10 @@ def test_in_the_foreground_the_umask_stays_as_it_was(supervisor):
     assert status(supervisor.pid("web"), "Umask") == "0051"
 
 
-def _python_for_all():
-    """An interpreter that any user can run: the tests' own may lie in somebody's home."""
-    return next((path for path in ("/usr/bin/python3", sys.executable) if os.path.exists(path)), None)
-
-
 @needs_root
 def test_it_runs_as_somebody_else_than_root(directory):
     shutil.copytree(Supervisor(directory).environment()["PYTHONPATH"], f"{directory}/package", ignore=shutil.ignore_patterns("__pycache__"))
-    one = Supervisor(directory, OURS, python=_python_for_all())
+    one = Supervisor(directory, OURS, python=PYTHON_FOR_ALL)
     one.program("web").program("other", user="root")
     one.write()
     os.chown(directory, 65534, 65534)
@@ -165,7 +159,7 @@ def test_it_runs_as_somebody_else_than_root(directory):
 
 @needs_root
 def test_it_becomes_the_user_that_the_configuration_names(supervisor):
-    supervisor.python = _python_for_all()
+    supervisor.python = PYTHON_FOR_ALL
     package = f"{supervisor.directory}/package"
     shutil.copytree(supervisor.environment()["PYTHONPATH"], package, ignore=shutil.ignore_patterns("__pycache__"))
     os.chown(supervisor.directory, 65534, 65534)
@@ -183,7 +177,7 @@ def test_as_pid_1_it_reaps_orphans_and_obeys_signals(pair):
 
     def with_orphan(one):
         (one.directory / "orphan.py").write_text(orphan)
-        one.sections["program:parent"] = {"command": f"{sys.executable} {one.directory}/orphan.py"}
+        one.sections["program:parent"] = {"command": f"{PYTHON_FOR_ALL} {one.directory}/orphan.py"}
         plain = one.command
         one.command = lambda *arguments: ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *plain(*arguments)]
 
@@ -198,6 +192,6 @@ def test_as_pid_1_it_reaps_orphans_and_obeys_signals(pair):
         witness.note("facts", (one.rpc.getPID(), zombies))
         witness.note("log", re.findall(r"reaped unknown pid \d+ (\(.*\))", one.log.read_text()))
         os.kill(inside, signal.SIGTERM)
-        witness.note("end", one.process.wait(30))
+        witness.note("end", one.process.wait(PATIENCE))
 
     pair.agree(script)

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 import re
-import sys
 
 import pytest
 from differences import EXCUSES, UNSEEN
-from harness import CHECKOUT, SLEEP, wait_for
+from harness import CHECKOUT, PYTHON_FOR_ALL, SLEEP, wait_for
 
-PYTHON = sys.executable
+PYTHON = PYTHON_FOR_ALL
 # startsecs of programs that end at once: supervisord, which looks once a second, may take them for programs that lived 1 s.
 DEAD_AT_ONCE = 5
 
@@ -224,11 +224,11 @@ def test_commands_that_cannot_run(pair):
 @pytest.mark.parametrize("code", [0, 2, 7])
 def test_what_becomes_of_a_program_that_ends(pair, autorestart, code):
     def configure(one):
-        # The first life ends when the file is there, the second one never.
-        second = str(one.directory / "second")
-        body = f"import os, sys, time\nif os.path.exists({second!r}): time.sleep(600)\nopen({second!r}, 'w'); time.sleep(1.5); sys.exit({code})"
-        (one.directory / "body.py").write_text(body)
-        program(one, "web", command=f"{PYTHON} {one.directory}/body.py", autorestart=autorestart, exitcodes="0,2", startsecs=1)
+        # The first life ends when it is told so, the second one never.
+        mark, gate = one.directory / "mark", one.directory / "gate"
+        os.mkfifo(gate)
+        command = f"/bin/sh -c 'test ! -e {mark} || exec sleep 600; touch {mark}; read word < {gate}; exit {code}'"
+        program(one, "web", command=command, autorestart=autorestart, exitcodes="0,2", startsecs=1)
 
     pair.configure(configure)
     restarted = autorestart == "true" or (autorestart == "unexpected" and code == 7)
@@ -236,6 +236,7 @@ def test_what_becomes_of_a_program_that_ends(pair, autorestart, code):
     def script(one):
         one.until("web", "RUNNING")
         first = one.supervisor.pid("web")
+        (one.directory / "gate").write_text("end\n")
         if restarted:
             one.supervisor.wait_for_new_pid("web", first)
             one.until("web", "RUNNING")
@@ -248,12 +249,14 @@ def test_what_becomes_of_a_program_that_ends(pair, autorestart, code):
 
 def test_backoff_and_fatal(pair):
     def configure(one):
-        program(one, "quick", command=f"{PYTHON} -c 'import sys; sys.exit(3)'", startretries=1, startsecs=DEAD_AT_ONCE)
+        program(one, "quick", command=f"{PYTHON} -c 'import sys; sys.exit(3)'", startretries=2, startsecs=DEAD_AT_ONCE)
         program(one, "manual", command="/bin/false", startretries=5, startsecs=DEAD_AT_ONCE, autostart="false")
 
     pair.configure(configure)
 
     def script(one):
+        # The second wait is the longer one: there is time to look.
+        wait_for(lambda: one.supervisor.log.read_text().count("exited: quick") == 2, "the second failure")
         one.until("quick", "BACKOFF")
         one.call("getProcessInfo", "quick")
         one.until("quick", "FATAL")
@@ -509,7 +512,8 @@ def test_events_of_all_kinds(pair):
         program(one, "short", command=f"{PYTHON} {one.directory}/short.py", stdout_logfile=one.directory / "short.log", **capture)
         program(one, "logs", command=f"{PYTHON} {one.directory}/logs.py", stdout_events_enabled="true", stderr_events_enabled="true", autostart="false")
         program(one, "quick", command="/bin/false", startretries=0, startsecs=DEAD_AT_ONCE, autostart="false")
-        program(one, "bad", command=f"{PYTHON} -c 'import time; time.sleep(1.5); raise SystemExit(5)'", autorestart="false", autostart="false")
+        os.mkfifo(one.directory / "end")
+        program(one, "bad", command=f"/bin/sh -c 'read word < {one.directory}/end; exit 5'", autorestart="false", autostart="false")
 
     pair.configure(configure)
 
@@ -525,6 +529,7 @@ def test_events_of_all_kinds(pair):
         one.call("startProcess", "quick")
         one.until("quick", "FATAL")
         one.call("startProcess", "bad")
+        (one.directory / "end").write_text("now\n")
         one.until("bad", "EXITED")
         one.call("removeProcessGroup", "quick")
         one.call("addProcessGroup", "quick")

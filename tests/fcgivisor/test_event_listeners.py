@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import time
 
 import pytest
-from harness import wait_for
+from harness import PYTHON_FOR_ALL, wait_for
 
 # Writes each event down, and answers the first one as its second argument says.
 LISTENER = """import os, sys
@@ -57,7 +56,7 @@ while True:
 
 def listener(one, how="well", name="ears", **keys):
     (one.directory / "listener.py").write_text(LISTENER)
-    command = f"{sys.executable} {one.directory}/listener.py {one.directory}/events {how} {one.directory}/gate"
+    command = f"{PYTHON_FOR_ALL} -S {one.directory}/listener.py {one.directory}/events {how} {one.directory}/gate"
     one.sections[f"eventlistener:{name}"] = {"command": command, "events": "REMOTE_COMMUNICATION", "startsecs": 1, "autorestart": "true", **keys}
 
 
@@ -81,7 +80,7 @@ def test_every_event_is_processed_whatever_the_first_answer(pair, how):
         witness.until("ears", "RUNNING")
         for number in range(3):
             witness.call("sendRemoteCommEvent", f"kind{number}", f"päyload {number}\nwith lines")
-        wait_for(lambda: len(heard(one)) >= expected, f"{expected} events, not {heard(one)}", 30)
+        wait_for(lambda: len(heard(one)) >= expected, f"{expected} events, not {heard(one)}")
         witness.note("events", heard(one))
 
     pair.agree(script)
@@ -116,7 +115,7 @@ def test_when_too_many_events_wait_the_oldest_go(pair):
         for number in range(6):
             witness.call("sendRemoteCommEvent", "kind", str(number))
         (one.directory / "gate").write_text("go")
-        wait_for(lambda: len(heard(one)) >= 3, "three events", 30)
+        wait_for(lambda: len(heard(one)) >= 3, "three events")
         witness.note("events", heard(one))
         witness.note("log", [remark for remark in remarks(one) if "overflowed" in remark])
 
@@ -132,7 +131,7 @@ def test_each_event_goes_to_one_listener_of_a_pool(pair):
             witness.until(name, "RUNNING")
         for number in range(8):
             witness.call("sendRemoteCommEvent", "kind", str(number))
-        wait_for(lambda: len(heard(one)) >= 8, "eight events", 30)
+        wait_for(lambda: len(heard(one)) >= 8, "eight events")
         witness.note("events", sorted(event.rpartition("\n")[2] for event in heard(one)))
 
     pair.agree(script)
@@ -146,7 +145,7 @@ def test_the_states_of_the_supervisor_are_events(pair):
 
     def script(witness):
         one = witness.supervisor
-        wait_for(lambda: any("SUPERVISOR_STATE_CHANGE_RUNNING" in event for event in heard(one)), "the event of the start", 30)
+        wait_for(lambda: any("SUPERVISOR_STATE_CHANGE_RUNNING" in event for event in heard(one)), "the event of the start")
         witness.note("events", heard(one))
 
     pair.agree(script)
@@ -156,7 +155,7 @@ def test_ticks_come_on_the_multiples_of_their_period(supervisor):
     listener(supervisor, events="TICK_5")
     supervisor.start()
     before = time.time()
-    wait_for(lambda: heard(supervisor), "a tick", 30)
+    wait_for(lambda: heard(supervisor), "a tick")
     head, body = heard(supervisor)[0].split("\n")
     when = int(body.partition(":")[2])
     assert "eventname:TICK_5 " in head

@@ -11,7 +11,7 @@ import http.client
 import subprocess
 
 import pytest
-from harness import SLEEP, TOOLS, free_port, unix_connection
+from harness import PATIENCE, SLEEP, TOOLS, free_port, unix_connection
 
 SHA = "{SHA}" + hashlib.sha1(b"secret: it is").hexdigest()
 CALL = b"<?xml version='1.0'?><methodCall><methodName>supervisor.getAPIVersion</methodName><params></params></methodCall>"
@@ -47,7 +47,7 @@ def test_basic_authentication(pair, family, stored):
         one = witness.supervisor
 
         def connect():
-            return unix_connection(one.socket) if family == "unix" else http.client.HTTPConnection("127.0.0.1", ports[one], timeout=30)
+            return unix_connection(one.socket) if family == "unix" else http.client.HTTPConnection("127.0.0.1", ports[one], timeout=PATIENCE)
 
         tries = ["user:secret: it is", "user:", "user", ":", "user:secret", "User:secret: it is", f"user:{stored}x", "user:sécret", ""]
         for text in tries:
@@ -59,7 +59,8 @@ def test_basic_authentication(pair, family, stored):
             witness.note(scheme, ask(connect(), Authorization=scheme)[:2])
         url = f"unix://{one.socket}" if family == "unix" else f"http://127.0.0.1:{ports[one]}"
         for words in (("-u", "user", "-p", "secret: it is"), ("-u", "user", "-p", "wrong"), ()):
-            done = subprocess.run([str(TOOLS / "supervisorctl"), "-s", url, *words, "pid", "all"], capture_output=True, text=True, timeout=60, check=False)
+            command = [str(TOOLS / "supervisorctl"), "-s", url, *words, "pid", "all"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
             witness.note(f"supervisorctl {words}", (done.returncode, done.stdout, done.stderr))
 
     pair.agree(script, "malformed-credentials")

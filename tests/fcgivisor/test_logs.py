@@ -17,7 +17,7 @@ import subprocess
 import xmlrpc.client
 
 import pytest
-from harness import wait_for
+from harness import PATIENCE, wait_for
 
 # Writes to stdout what it gets on stdin, and "err TEXT" to stderr; "hex TEXT" is bytes. Ends by "exit".
 ECHO = """
@@ -222,7 +222,7 @@ class TestLineSinks:
         dev.mkdir()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
             syslog.bind(str(echo.directory / "log"))
-            syslog.settimeout(15)
+            syslog.settimeout(PATIENCE)
             nodes = "".join(f"touch {dev}/{name} && mount --bind /dev/{name} {dev}/{name} && " for name in ("null", "urandom"))
             prepare = f'mount -t tmpfs none {dev} && {nodes} ln -s {echo.directory}/log {dev}/log && mount --rbind {dev} /dev && exec "$0" "$@"'
             keys(echo, stdout_syslog="true").start(wrapper=["unshare", "-m", "sh", "-c", prepare])
@@ -234,7 +234,7 @@ class TestLineSinks:
         """With a /run of its own, in which the journal is a socket of ours."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
             journal.bind(str(echo.directory / "socket"))
-            journal.settimeout(15)
+            journal.settimeout(PATIENCE)
             place = "/run/systemd/journal"
             prepare = f'mount -t tmpfs none /run && mkdir -p {place} && mount --bind {echo.directory} {place} && exec "$0" "$@"'
             keys(echo, stdout_journald="true", stdout_logfile="NONE").start(wrapper=["unshare", "-m", "sh", "-c", prepare])
@@ -250,12 +250,14 @@ class TestLineSinks:
         # Now nobody listens there.
         say(echo, "lost")
         say(echo, "lost too")
-        echo.wait_for_log("shop: stdout: the journal cannot be written")
+        echo.wait_for_log("lost too\n")
+        assert echo.state("shop") == "RUNNING"  # what it was told of before it answers is dealt with
+        assert "shop: stdout: the journal cannot be written" in echo.log.read_text()
         assert echo.log.read_text().count("the journal cannot be written") == 1
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
             os.unlink(echo.directory / "socket")
             journal.bind(str(echo.directory / "socket"))
-            journal.settimeout(15)
+            journal.settimeout(PATIENCE)
             say(echo, "again")
             assert journal.recv(1000).endswith(b"again\n")
         echo.wait_for_log("the journal can be written again")

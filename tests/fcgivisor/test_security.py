@@ -13,7 +13,7 @@ import subprocess
 import xmlrpc.client
 
 import pytest
-from harness import wait_for
+from harness import PATIENCE, wait_for
 
 NOBODY, NOGROUP = 65534, 65534
 # Bits of signals 1 to 31; those above are the C library's own.
@@ -56,7 +56,7 @@ def as_user(uid, gid, groups, call):
 
 def ask(path):
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(15)
+        client.settimeout(PATIENCE)
         client.connect(str(path))
         client.sendall(REQUEST)
         return client.recv(15).decode()

@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 import pytest
-from harness import wait_for
+from harness import PATIENCE, wait_for
 
 # Answers each connection with its process ID and the number of its program, and serves the next one.
 SERVER = """
@@ -44,7 +44,7 @@ time.sleep(600)
 def connect(address):
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     client = socket.socket(family)
-    client.settimeout(15)
+    client.settimeout(PATIENCE)
     client.connect(address)
     return client
 
@@ -350,5 +350,5 @@ def test_a_socket_outlives_a_restart_of_everything_within_the_supervisor(supervi
 def test_the_path_is_removed_at_the_end(supervisor):
     supervisor.fcgi("shop").start()
     supervisor.process.terminate()
-    supervisor.process.wait(15)
+    supervisor.process.wait(PATIENCE)
     assert not os.path.exists(f"{supervisor.directory}/shop.sock")

@@ -11,10 +11,9 @@ import pathlib
 import re
 import signal
 import subprocess
-import sys
 
 import pytest
-from harness import SLEEP, TOOLS, wait_for
+from harness import PATIENCE, PYTHON_FOR_ALL, SLEEP, TOOLS, wait_for
 
 # Waited results come in the order in which processes came to their end.
 _RESULT = re.compile(r"[\w:-]+: (?:(?P<stop>stopped)|started|ERROR \(spawn error\))$")
@@ -32,7 +31,7 @@ class Terminal:
         return [str(TOOLS / "supervisorctl"), "-c", str(self.witness.supervisor.configuration), *words]
 
     def run(self, *words, input=None):
-        done = subprocess.run(self.command(*words), env=self.environment, input=input, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(self.command(*words), env=self.environment, input=input, capture_output=True, text=True, timeout=PATIENCE, check=False)
         self.witness.note(" ".join(words), (done.returncode, tidy(self.witness, done.stdout), done.stderr))
         return done
 
@@ -51,14 +50,14 @@ class Terminal:
             said += pipe.read() or b""
             return words.encode() in said
 
-        wait_for(look, f"{words!r} from {process.args}, which said {said!r}", 30)
+        wait_for(look, f"{words!r} from {process.args}, which said {said!r}")
         return said.decode()
 
     def interrupt(self, process):
         """Ctrl-C; what it said behind, and its exit code."""
         os.set_blocking(process.stdout.fileno(), True)
         process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=30)
+        rest, errors = process.communicate(timeout=PATIENCE)
         return process.returncode, rest.decode(), errors.decode()
 
     @staticmethod
@@ -88,7 +87,7 @@ def tidy(witness, text):
 
 def configure(one):
     section = one.sections
-    command = f"{sys.executable} {one.directory}/talk.py"
+    command = f"{PYTHON_FOR_ALL} -S {one.directory}/talk.py"
     text = f"import sys, time; sys.stdout.write({TEXT!r}); sys.stdout.flush(); sys.stderr.write('an error\\n'); sys.stderr.flush(); time.sleep(600)"
     (one.directory / "talk.py").write_text(text)
     section["program:web"] = {"command": command, "stdout_logfile": one.directory / "web.log", "stderr_logfile": one.directory / "web.err"}
@@ -100,7 +99,9 @@ def configure(one):
     section["program:missing"] = {"command": "/nowhere/program", "autostart": "false"}
     (one.directory / "plain").write_text("no program")
     section["program:plain"] = {"command": one.directory / "plain", "autostart": "false"}
-    section["program:failing"] = {"command": "/bin/sh -c 'sleep 0.5; false'", "autostart": "false", "startsecs": 5, "startretries": 0}
+    # Its fault is the last one, and so the exit code, whenever its death is noticed.
+    failing = {"command": "/bin/sh -c 'sleep 0.5; false'", "priority": 1000}
+    section["program:failing"] = {**failing, "autostart": "false", "startsecs": 5, "startretries": 0}
     section["fcgi-program:shop"] = {"command": SLEEP, "socket": f"unix://{one.directory}/shop.sock"}
 
 
@@ -234,7 +235,7 @@ def test_shutdown_ends_all(pair):
         children = one.children()
         terminal.run("shutdown", "x")
         terminal.run("shutdown")
-        one.process.wait(60)
+        one.process.wait(PATIENCE)
         terminal.witness.note("left", (one.process.returncode, [pid for pid in children if pathlib.Path(f"/proc/{pid}").exists()], one.socket.exists()))
         for command in ("status", "shutdown", "start web", "pid"):
             terminal.run(*command.split())
@@ -278,7 +279,7 @@ def test_tail_f_of_nothing(pair):
     def script(terminal):
         for name in ("nobody", "manual"):
             following = terminal.open("tail", "-f", name)
-            said, errors = following.communicate(timeout=60)
+            said, errors = following.communicate(timeout=PATIENCE)
             terminal.witness.note("tail -f", (said.decode(), errors.decode(), following.returncode))
 
     run(pair, script)
@@ -287,7 +288,7 @@ def test_tail_f_of_nothing(pair):
 def test_maintail_shows_the_end_of_the_main_log(pair):
     def script(terminal):
         one = terminal.witness.supervisor
-        done = subprocess.run(terminal.command("maintail", "-200"), env=terminal.environment, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(terminal.command("maintail", "-200"), env=terminal.environment, capture_output=True, timeout=PATIENCE, check=False)
         # Its own call may have been logged since.
         assert done.stdout[:-1] in one.log.read_bytes()
         terminal.witness.note("maintail -200", (done.returncode, len(done.stdout)))

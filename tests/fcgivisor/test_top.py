@@ -14,8 +14,9 @@ from command_line import Terminal, ctl
 from fcgivisor import top_table
 from fcgivisor.ctl_text import cell, columns, short_duration, size
 from fcgivisor.proc import Usage
-from harness import OURS, THEIRS, Supervisor
+from harness import OURS, PATIENCE, THEIRS, Supervisor
 
+IGNORES_TERM = "/bin/sh -c 'trap \"\" TERM; echo ready; while :; do sleep 600; done'"
 # A shell whose child is busy, as a master with its workers.
 BUSY = "/bin/sh -c 'while :; do :; done & exec sleep 600'"
 
@@ -199,14 +200,20 @@ def test_the_live_table_fits_sorts_scrolls_and_gives_the_terminal_back(superviso
     assert terminal.text.endswith("\x1b[?25h\x1b[?1049l")
 
 
-def test_the_live_table_survives_its_supervisor(supervisor):
-    supervisor.program("mail").start()
-    terminal = Terminal("-c", supervisor.configuration, "top", "--delay", "0.2")
+def test_the_live_table_survives_its_supervisor(either):
+    either.program("mail", command=IGNORES_TERM, stopwaitsecs=600).start()
+    either.wait_for_output("mail", "ready")
+    terminal = Terminal("-c", either.configuration, "top", "--delay", "0.2")
     terminal.wait_for("mail", "the table")
-    supervisor.end()
-    terminal.wait_for("does not answer", "the message that the supervisor is gone")
-    supervisor.start()
-    terminal.wait_for(lambda _text: terminal.picture()[2:3] == [""] and f"pid {supervisor.process.pid}" in terminal.picture()[0], "the new supervisor")
+    mail = either.pid("mail")
+    either.process.terminate()
+    # While it waits for mail, supervisord refuses to tell anything.
+    terminal.wait_for({OURS: ", shutdown", THEIRS: "does not answer (SHUTDOWN_STATE)"}[either.implementation], "the message that the supervisor ends")
+    os.kill(mail, signal.SIGKILL)
+    either.process.wait(PATIENCE)
+    terminal.wait_for("does not answer (No such file", "the message that the supervisor is gone")
+    either.start()
+    terminal.wait_for(lambda _text: terminal.picture()[2:3] == [""] and f"pid {either.process.pid}" in terminal.picture()[0], "the new supervisor")
     terminal.type("\x03")
     assert terminal.end() == 0
 

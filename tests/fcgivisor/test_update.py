@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import xmlrpc.client
 
 import pytest
@@ -199,7 +200,7 @@ def test_groups_come_and_go(pool):
 def test_groups_that_stop_together_do_not_mix(supervisor):
     """A process that leaves one group is none of the other's, however long it takes to stop."""
     for name in ("a", "b"):
-        supervisor.pool(name, 2, command=IGNORES_TERM, stopwaitsecs=1)
+        supervisor.pool(name, 2, command=IGNORES_TERM, stopwaitsecs=600)
     supervisor.start()
     for name in ("a", "b"):
         supervisor.wait_for_output(name, "ready\nready\n")
@@ -207,6 +208,8 @@ def test_groups_that_stop_together_do_not_mix(supervisor):
     change(supervisor, head="program:b", numprocs=1)
     supervisor.ours.update([], False, False)
     assert sorted((info["group"], info["name"]) for info in supervisor.rpc.getAllProcessInfo()) == [("a", "a_00"), ("a", "a_01"), ("b", "b_00"), ("b", "b_01")]
+    for name in ("a_01", "b_01"):
+        os.kill(supervisor.pids()[name], signal.SIGKILL)
     wait_for(lambda: sorted(supervisor.pids()) == ["a_00", "b_00"], "the others to leave")
 
 
@@ -219,17 +222,18 @@ def test_what_stands_still_is_removed_without_waiting(supervisor):
 
 
 def test_a_process_that_is_wanted_again_while_it_stops_comes_back(supervisor):
-    supervisor.pool("shop", 2, command=IGNORES_TERM, stopwaitsecs=1).start()
+    supervisor.pool("shop", 2, command=IGNORES_TERM, stopwaitsecs=600).start()
     supervisor.wait_for_output("shop", "ready\nready\n")
     before = supervisor.pids()
     change(supervisor, numprocs=1)
     supervisor.ours.update([], False, False)
     assert supervisor.state("shop:shop_01") == "STOPPING"
     change(supervisor, numprocs=2)
-    assert steps(supervisor.ours.update()) == [("add", "shop", "shop_01")]
-    after = supervisor.pids()
-    assert after["shop_00"] == before["shop_00"]
-    assert after["shop_01"] not in (0, before["shop_01"])
+    assert steps(supervisor.ours.update([], False, False)) == [("add", "shop", "shop_01")]
+    assert supervisor.state("shop:shop_01") == "STOPPING"
+    os.kill(before["shop_01"], signal.SIGKILL)
+    supervisor.wait_for_new_pid("shop:shop_01", before["shop_01"])
+    assert supervisor.pids()["shop_00"] == before["shop_00"]
 
 
 @pytest.mark.parametrize("waits", [True, False])

@@ -14,6 +14,7 @@ import sys
 import termios
 import time
 import tty
+import xmlrpc.client
 from typing import TYPE_CHECKING, Any
 
 from fcgivisor import top_table
@@ -98,8 +99,9 @@ class Screen:
     def _take_look(self) -> None:
         try:
             look = self._look()
-        except ClientError as error:
-            self._problem = f"{self._url} does not answer ({error}); it is asked again every {self._delay:g} s"
+        except (ClientError, xmlrpc.client.Fault) as error:  # a fault: supervisord, while it ends
+            reason = error.faultString if isinstance(error, xmlrpc.client.Fault) else error
+            self._problem = f"{self._url} does not answer ({reason}); it is asked again every {self._delay:g} s"
             return
         self._problem = ""
         self._before, self._after = self._after, look
