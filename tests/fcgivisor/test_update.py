@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import xmlrpc.client
 
 import pytest
-from harness import wait_for
+from harness import free_port, wait_for
 
 IGNORES_TERM = "/bin/sh -c 'trap \"\" TERM; echo ready; while :; do sleep 600; done'"
 
@@ -315,3 +316,23 @@ while True:
     supervisor.rpc.stopProcess("blog")
     supervisor.wait_for_output("heard", "PROCESS_STATE_STOPPED")
     assert supervisor.pid("ear") == before
+
+
+def test_two_programs_swap_their_ports_though_those_that_end_still_hold_them(supervisor):
+    one, other = (f"tcp://127.0.0.1:{free_port()}" for _port in range(2))
+    supervisor.fcgi("quick", socket=one).fcgi("stubborn", socket=other, command=IGNORES_TERM, stopwaitsecs=1).start()
+    supervisor.wait_for_output("stubborn", "ready")
+    supervisor.sections["fcgi-program:quick"]["socket"] = other
+    change(supervisor, head="fcgi-program:stubborn", socket=one)
+    assert steps(supervisor.ours.update()) == [("restart", "quick", "quick"), ("restart", "stubborn", "stubborn")]
+    assert [supervisor.state(name) for name in ("quick", "stubborn")] == ["RUNNING", "RUNNING"]
+
+
+def test_a_port_that_somebody_else_has_fails_though_something_is_about_to_end(supervisor):
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        supervisor.fcgi("shop").fcgi("stubborn", command=IGNORES_TERM, stopwaitsecs=1).start()
+        supervisor.wait_for_output("stubborn", "ready")
+        supervisor.sections["fcgi-program:stubborn"]["environment"] = "SHOP=new"
+        change(supervisor, head="fcgi-program:shop", socket=f"tcp://127.0.0.1:{stranger.getsockname()[1]}")
+        with pytest.raises(xmlrpc.client.Fault, match=f"is in use: process {os.getpid()} "):
+            supervisor.ours.update()
