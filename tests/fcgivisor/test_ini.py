@@ -8,6 +8,7 @@ from __future__ import annotations
 import configparser
 
 import pytest
+from fcgivisor import config
 from fcgivisor.ini import ConfigError, Ini, included
 from fuzzing import examples, written
 from hypothesis import given
@@ -30,8 +31,8 @@ def ours(text):
         ini.read(written(text))
     except ConfigError:
         return None
-    defaults = ini._defaults.values
-    return {name: {key: value.text for key, value in {**defaults, **section.values}.items()} for name, section in ini.sections.items()}
+    ini.inherit()
+    return {name: {key: value.text for key, value in section.values.items()} for name, section in ini.sections.items()}
 
 
 # Lines of all kinds, right and wrong, indented or not. A line has one of the two signs for comments, since RawConfigParser is odd about both together (below).
@@ -85,6 +86,24 @@ def test_of_two_comments_of_different_signs_the_first_one_counts():
 
 def test_a_section_that_comes_twice_is_one():
     assert ours("[a]\nx=1\n[b]\n[a]\ny=2") == {"a": {"x": "1", "y": "2"}, "b": {}}
+
+
+def test_the_keys_of_default_are_those_of_every_program_that_does_not_say_otherwise():
+    sections = (
+        "[DEFAULT]",
+        "startsecs=3",
+        "process_name=%(program_name)s_x",
+        "[supervisord]",
+        "[program:a]",
+        "command=/a",
+        "[program:b]",
+        "command=/b",
+        "startsecs=4",
+    )
+    settings = config.load(written("\n".join(sections)), {})
+    found = {name: process for group in settings.groups.values() for name, process in group.processes.items()}
+    assert {name: process.startsecs for name, process in found.items()} == {"a_x": 3, "b_x": 4}
+    assert settings.warnings == [], "no section is to blame for what it only inherits"
 
 
 def test_every_value_knows_its_file_and_line():

@@ -63,6 +63,7 @@ class _Loader:
         ini, settings = self._ini, self._settings
         ini.read(self._path)
         self._include()
+        ini.inherit()
         settings.files = ini.files
         if "supervisord" not in ini.sections:
             raise ConfigError("has no section [supervisord], which every configuration needs", self._path)
@@ -98,7 +99,7 @@ class _Loader:
                 self._warn(section, "", f"is no section of ours; it is ignored{_nearest(kind, _TABLES)}")
                 continue
             for key in section.values:
-                if key not in _TABLES[kind]:
+                if key not in _TABLES[kind] and key not in section.inherited:
                     self._warn(section, key, f"is no key of this section; it is ignored{_nearest(key, _TABLES[kind])}")
 
     def _warn(self, section: Section, key: str, text: str) -> None:

@@ -15,6 +15,10 @@ import os
 import re
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Set
+
 _SECTION = re.compile(r"\[(?P<header>.+)\]")
 _OPTION = re.compile(r"(?P<option>.*?)\s*[=:]\s*(?P<value>.*)$")
 _DEFAULT_SECTION = "DEFAULT"
@@ -42,13 +46,14 @@ class Value:
 
 
 class Section:
-    """A section: its name, the place where it begins, and its values by option."""
+    """A section: its name, the place where it begins, its values by option, and which of them are [DEFAULT]'s (see Ini.inherit)."""
 
-    __slots__ = ("file", "line", "name", "values")
+    __slots__ = ("file", "inherited", "line", "name", "values")
 
     def __init__(self, name: str, file: str, line: int) -> None:
         self.name, self.file, self.line = name, file, line
         self.values: dict[str, Value] = {}
+        self.inherited: Set[str] = frozenset()
 
     def error(self, text: str, key: str = "") -> ConfigError:
         value = self.values.get(key)
@@ -72,12 +77,18 @@ class Ini:
     def get(self, section: str, key: str) -> Value | None:
         return self.sections[section].values.get(key) or self._defaults.values.get(key)
 
+    def inherit(self) -> None:
+        """Give every section what it lacks of [DEFAULT], as RawConfigParser does."""
+        for section in self.sections.values():
+            section.inherited = self._defaults.values.keys() - section.values.keys()
+            section.values = {**self._defaults.values, **section.values}
+
     def named(self, kind: str) -> list[Section]:
         """The sections [kind:name], in the order of the files."""
         return [section for name, section in self.sections.items() if name.startswith(f"{kind}:")]
 
     def _expand_here(self, here: str, path: str) -> None:
-        for section in self.sections.values():
+        for section in [self._defaults, *self.sections.values()]:
             for value in section.values.values():
                 if value.file == path and "%(here)s" in value.text:
                     value.text = value.text.replace("%(here)s", here.replace("%", "%%"))
