@@ -60,8 +60,8 @@ def steps() -> list[Step]:
         Step("fresh-systemd", "fresh", 200, "tests/fresh_machine.sh systemd"),
         Step("sanity", "lint", 150, "tests/lint/sanity.sh"),
         Step("functional", "functional", 400, "pytest tests/functional"),
-        # Its pure rooms. "make fcgivisord" runs the rest too, with real processes.
-        Step("fcgivisord", "unit", 200, "pytest tests/fcgivisor/test_{policy,states,values,ini,config_fuzz}.py"),
+        Step("fcgivisord", "fcgivisord", 800, "pytest --numprocesses 2 tests/fcgivisor"),
+        Step("pythons", "fcgivisord", 250, "tests/pythons.sh"),
         Step("ansible-lint", "lint", 100, "ansible-lint --offline"),
         Step("collection", "lint", 60, "tests/lint/collection.sh"),
         Step("unit", "unit", 100, "pytest tests/unit"),
