@@ -77,6 +77,13 @@ def say(supervisor, text, name="shop"):
     supervisor.rpc.sendProcessStdin(name, f"{text}\n")
 
 
+def say_and_wait(supervisor, text):
+    """Until the supervisor has dealt with it, and with all that was said before."""
+    say(supervisor, text)
+    supervisor.wait_for_log(f"{text}\n")
+    assert supervisor.state("shop") == "RUNNING"  # it answers when it has done what it was at
+
+
 def keys(echo, **changed):
     echo.sections["program:shop"].update(changed)
     return echo
@@ -249,9 +256,7 @@ class TestLineSinks:
         assert message == (5).to_bytes(8, "little") + b"hello\n"
         # Now nobody listens there.
         say(echo, "lost")
-        say(echo, "lost too")
-        echo.wait_for_log("lost too\n")
-        assert echo.state("shop") == "RUNNING"  # what it was told of before it answers is dealt with
+        say_and_wait(echo, "lost too")
         assert "shop: stdout: the journal cannot be written" in echo.log.read_text()
         assert echo.log.read_text().count("the journal cannot be written") == 1
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
@@ -274,7 +279,8 @@ class TestTrouble:
                 file.write(b"x" * 4096)
         for _number in range(10):
             say(echo, "x" * 10000)
-        echo.wait_for_log("shop.log cannot be written: No space left on device; output is lost until it can")
+        say_and_wait(echo, "what would fill it again, were there room meanwhile")
+        assert "shop.log cannot be written: No space left on device; output is lost until it can" in echo.log.read_text()
         (small_disk / "ballast").unlink()
         say(echo, "again")
         echo.wait_for_log("shop.log can be written again")

@@ -315,20 +315,20 @@ class TestStop:
 
     def test_a_stop_sequence_goes_on_until_it_is_dead(self, supervisor, stubborn):
         supervisor.program("shop", command=stubborn("TERM", "INT"), stop_sequence="TERM:1 INT:1 QUIT:30 KILL").start()
-        supervisor.wait_for_output("shop", "ready")
+        supervisor.wait_for_output("shop", "ready\n")
         supervisor.rpc.stopProcess("shop")
         assert (supervisor.directory / "shop.log").read_text().split() == ["ready", "TERM", "INT"]
         assert "terminated by SIGQUIT" in supervisor.log.read_text()
 
     def test_the_last_step_kills(self, supervisor, stubborn):
         supervisor.program("shop", command=stubborn("TERM", "QUIT"), stop_sequence="TERM:0.1 QUIT:0.1 KILL").start()
-        supervisor.wait_for_output("shop", "ready")
+        supervisor.wait_for_output("shop", "ready\n")
         supervisor.rpc.stopProcess("shop")
         assert "terminated by SIGKILL" in supervisor.log.read_text()
 
     def test_stopsignal_keeps_its_form(self, supervisor, stubborn):
         supervisor.program("shop", command=stubborn("INT"), stopsignal="INT", stopwaitsecs=1).start()
-        supervisor.wait_for_output("shop", "ready")
+        supervisor.wait_for_output("shop", "ready\n")
         supervisor.rpc.stopProcess("shop")
         assert (supervisor.directory / "shop.log").read_text().split() == ["ready", "INT"]
         assert "terminated by SIGKILL" in supervisor.log.read_text()

@@ -75,6 +75,11 @@ def status(pid):
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
 
+def wait_for_descriptors(pid, *expected):
+    """Until it has these alone: the loader of a program that has just been executed opens files, and closes them."""
+    wait_for(lambda: sorted(os.listdir(f"/proc/{pid}/fd")) == sorted(expected), f"{pid} to have no descriptors but {expected}")
+
+
 class TestRpc:
     def test_only_its_own_user_can_reach_the_socket(self, supervisor):
         supervisor.start()
@@ -161,13 +166,14 @@ class TestWorkers:
             supervisor.start(wrapper=["bash", "-c", passes])
         assert "77" in os.listdir(f"/proc/{supervisor.process.pid}/fd")
         for name in ("shop", "other"):
-            assert sorted(os.listdir(f"/proc/{supervisor.pid(name)}/fd")) == ["0", "1", "2"]
+            wait_for_descriptors(supervisor.pid(name), "0", "1", "2")
 
     def test_a_heartbeat_is_one_descriptor_more(self, supervisor):
         supervisor.program("shop", heartbeat=600).start()
         pid = supervisor.pid("shop")
-        environ = dict(pair.split("=", 1) for pair in pathlib.Path(f"/proc/{pid}/environ").read_text().split("\0") if pair)
-        assert sorted(os.listdir(f"/proc/{pid}/fd")) == sorted(["0", "1", "2", environ["UWSGI_EMPEROR_FD"]])
+        text = wait_for(pathlib.Path(f"/proc/{pid}/environ").read_text, "its environment")
+        environ = dict(pair.split("=", 1) for pair in text.split("\0") if pair)
+        wait_for_descriptors(pid, "0", "1", "2", environ["UWSGI_EMPEROR_FD"])
 
     def test_privileges_are_dropped_for_good(self, supervisor, script):
         supervisor.program("shop", command=script("back", TRIES_TO_GET_BACK), user="nobody").start()
