@@ -25,8 +25,8 @@ CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 LOGS = CHECKOUT / ".cache" / "logs"
 LANES = 2
 DEADLINE = 45 * 60  # seconds for the whole run
-# About twice what each takes while the other lane is busy too.
-SCENARIO_BUDGETS = {"default": 1100, "pip": 700, "site": 350}
+# Half again to twice what each takes while the other lane is busy too.
+SCENARIO_BUDGETS = {"default": 1000, "pip": 700, "site": 350}
 HEARTBEAT = 60
 TAIL = 60
 
@@ -50,21 +50,21 @@ def steps() -> list[Step]:
             Step(
                 f"molecule-{name}",
                 "molecule",
-                SCENARIO_BUDGETS.get(name, 600),
+                SCENARIO_BUDGETS.get(name, 550),
                 f"molecule --base-config .config/molecule/config.yml test --scenario-name {name}",
             )
             for name in scenarios
         ),
-        Step("prod-example", "fresh", 500, "tests/prod_example.sh"),
-        Step("fresh-plain", "fresh", 200, "tests/fresh_machine.sh plain"),
+        Step("prod-example", "fresh", 450, "tests/prod_example.sh"),
+        Step("fresh-plain", "fresh", 150, "tests/fresh_machine.sh plain"),
         Step("fresh-systemd", "fresh", 200, "tests/fresh_machine.sh systemd"),
-        Step("sanity", "lint", 150, "tests/lint/sanity.sh"),
-        Step("functional", "functional", 400, "pytest tests/functional"),
-        Step("fcgivisord", "fcgivisord", 800, "pytest --numprocesses 2 tests/fcgivisor"),
-        Step("pythons", "fcgivisord", 250, "tests/pythons.sh"),
+        Step("sanity", "lint", 120, "tests/lint/sanity.sh"),
+        Step("functional", "functional", 450, "pytest tests/functional"),
+        Step("fcgivisord", "fcgivisord", 700, "pytest --numprocesses 2 tests/fcgivisor"),
+        Step("pythons", "fcgivisord", 200, "tests/pythons.sh"),
         Step("ansible-lint", "lint", 100, "ansible-lint --offline"),
         Step("collection", "lint", 60, "tests/lint/collection.sh"),
-        Step("unit", "unit", 100, "pytest tests/unit"),
+        Step("unit", "unit", 80, "pytest tests/unit"),
         Step("types", "lint", 50, "tests/lint/types.sh"),
         Step("docs", "lint", 60, "python tests/lint/docs.py"),
         Step("nginx", "lint", 30, "tests/lint/nginx.sh"),
