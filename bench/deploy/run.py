@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Time a first and an unchanged deployment: the usual way (looped templates and community.general.supervisorctl) and ours, in one run.
 
-    make bench                                     everything, about 20 minutes
+Ours is measured with the same supervisor as the usual way, Debian's supervisord; for some sizes also with fcgivisord.
+
+    make bench                                     everything, about 6 minutes
     python bench/deploy/run.py --ours 1 50         ours only, at 1 and 50 applications
 
 Each measurement is a whole `ansible-playbook` on a fresh Debian 12 host with nginx and supervisord installed, in seconds of wall time. Machines
@@ -31,6 +33,9 @@ MOST_OF_ONE = {50: 1.5, 200: 2.5}
 LEAST_OF_PEER = {50: 15.0}
 PEER_SIZES = [1, 10, 50]
 OUR_SIZES = [1, 10, 50, 200]
+FCGIVISORD_SIZES = [1, 50]
+# Of each name that is measured: the playbook, and the provider of the supervisor.
+PLAYBOOKS = {"ours": ("ours.yml", "supervisord"), "fcgivisord": ("ours.yml", "fcgivisord"), "peer": ("peer.yml", "supervisord")}
 
 
 def run(*command: object, **options) -> None:
@@ -64,11 +69,12 @@ def playbook(name: str, size: int, directory: pathlib.Path) -> float:
         "ansible_connection": "community.docker.nsenter",
         "ansible_nsenter_pid": host_pid(),
         "ansible_python_interpreter": "/usr/bin/python3",
+        "bench_provider": PLAYBOOKS[name][1],
         "fcgi_apps": apps,
     }
     inventory.write_text(json.dumps({"all": {"hosts": {HOST: variables}}}))
     started = time.monotonic()
-    run("ansible-playbook", "-i", inventory, HERE / f"{name}.yml", env=dict(os.environ, ANSIBLE_HOST_PATTERN_MISMATCH="error"))
+    run("ansible-playbook", "-i", inventory, HERE / PLAYBOOKS[name][0], env=dict(os.environ, ANSIBLE_HOST_PATTERN_MISMATCH="error"))
     return time.monotonic() - started
 
 
@@ -79,7 +85,7 @@ def measure(name: str, sizes: list[int], binary: pathlib.Path, directory: pathli
         first = playbook(name, size, directory)
         unchanged = playbook(name, size, directory)
         seconds[size] = (first, unchanged)
-        print(f"{name:6} {size:4} apps   first {first:7.1f} s   unchanged {unchanged:7.1f} s", flush=True)
+        print(f"{name:10} {size:4} apps   first {first:7.1f} s   unchanged {unchanged:7.1f} s", flush=True)
     return seconds
 
 
@@ -109,6 +115,7 @@ def missed_goals(ours: dict, peer: dict) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ours", type=int, nargs="*", default=OUR_SIZES, metavar="N", help="numbers of applications")
+    parser.add_argument("--fcgivisord", type=int, nargs="*", default=FCGIVISORD_SIZES, metavar="N", help="numbers of applications")
     parser.add_argument("--peer", type=int, nargs="*", default=PEER_SIZES, metavar="N", help="numbers of applications")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -119,6 +126,7 @@ def main() -> int:
         run(IMAGES / "build", "debian12")
         try:
             ours = measure("ours", options.ours, binary, directory)
+            measure("fcgivisord", options.fcgivisord, binary, directory)
             peer = measure("peer", options.peer, binary, directory)
         finally:
             run(IMAGES / "host", "remove", HOST)
