@@ -12,7 +12,7 @@ options:
   url:
     description:
       - Where supervisord answers XML-RPC, as in C([unix_http_server]) or C([inet_http_server]) of its configuration.
-      - Either V(unix:///PATH) or V(http://HOST:PORT).
+      - Either V(unix:///PATH) or V(http://HOST:PORT). That of fcgivisord is V(unix:///run/fcgivisord.sock), of Debian's supervisord the default.
     type: str
     default: unix:///run/supervisor.sock
   username:

@@ -113,7 +113,11 @@ class GenerationStore:
         replace_file(self.applied_path, f"{generation}\n".encode("ascii"), 0o644)
 
     def metadata_since_applied(self) -> list[dict[str, t.Any]]:
-        """The metadata of every generation that may still have effects on the host although it is not the live one.
+        """The metadata of manifests_since_applied()."""
+        return [manifest.get("metadata") or {} for manifest in self.manifests_since_applied()]
+
+    def manifests_since_applied(self) -> list[dict[str, t.Any]]:
+        """The manifest of every generation that may still have effects on the host although it is not the live one.
 
         These are the applied one and all that were made since, since any of them may have been live in a run that did
         not get through (all generations, if none was ever applied). Empty if the live generation is the applied one.
@@ -122,7 +126,7 @@ class GenerationStore:
         if live == applied:
             return []
         since = 0 if applied is None else min(int(applied), int(live or applied))
-        return [self.manifest(name).get("metadata") or {} for name in self.generations() if name != live and int(name) >= since]
+        return [self.manifest(name) for name in self.generations() if name != live and int(name) >= since]
 
     @contextlib.contextmanager
     def lock(self, timeout: float) -> t.Iterator[None]:

@@ -169,7 +169,7 @@ def supervisord_info(conf, pid, running):
         "interpreter": interpreter(binary) if binary else "",
         "pid": pid,
         "running": running,
-        "command": read(f"/proc/{pid}/cmdline").replace("\0", " ").strip() if pid else "",
+        "command": command_line(pid),
         "conf_exists": os.path.exists(conf),
     }
 
@@ -265,6 +265,10 @@ def parsed(path):
 
 def process_name(pid):
     return read(f"/proc/{pid}/comm").strip()
+
+
+def command_line(pid):
+    return read(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
 
 
 def supervision(pid):
@@ -606,17 +610,20 @@ def problems(params, own):
     return found
 
 
-def former_supervisors(store, address):
+def former_supervisors(store, address, usual):
     """Return [{url, pid, running, programs, orphans}] of other supervisors than the one at ``address`` that still have programs of a set.
 
-    They are those that its live generation, and all since the last one that was proved to be in use, were made for.
+    They are those that its live generation, and all since the last one that was proved to be in use, were made for. ``usual``: {directory: url}, which
+    tells by the directory of a generation's link for which one it was made, if the generation (of release 1.0.0) does not tell itself.
 
     :raises GenerationError: if a generation cannot be read.
     """
     live = store.live_manifest()
     declared: dict[str, set[str]] = {}
-    for metadata in [live["metadata"], *store.metadata_since_applied()] if live else []:
-        url = metadata.get("supervisor", {}).get("url", "")
+    for manifest in [live, *store.manifests_since_applied()] if live else []:
+        metadata = manifest.get("metadata") or {}
+        by_links = next((usual[os.path.dirname(link["path"])] for link in manifest.get("links", []) if os.path.dirname(link["path"]) in usual), "")
+        url = metadata.get("supervisor", {}).get("url", by_links)
         if url and os.path.realpath(rpc_socket(url)) != os.path.realpath(address):
             declared.setdefault(url, set()).update(program["name"] for program in metadata.get("programs", []))
     return [former for url, programs in sorted(declared.items()) for former in [former_supervisor(url, programs)] if former["pid"] or former["orphans"]]
@@ -625,7 +632,7 @@ def former_supervisors(store, address):
 def former_supervisor(url, programs):
     path = rpc_socket(url)
     pid = supervisord_pid(path)
-    return {"url": url, "pid": pid, "running": answers(path), "programs": sorted(programs), "orphans": orphans(path, programs)}
+    return {"url": url, "pid": pid, "command": command_line(pid), "running": answers(path), "programs": sorted(programs), "orphans": orphans(path, programs)}
 
 
 def rpc_socket(url):
@@ -644,7 +651,7 @@ def host_info(params):
     pid = supervisord_pid(address)
     own_sections = {section.name for section in sections(params["own"])}
     left = orphans(address, own_sections.union(params["programs"]))
-    former = former_supervisors(GenerationStore(os.path.join(params["set_path"], ROLES[0])), address)
+    former = former_supervisors(GenerationStore(os.path.join(params["set_path"], ROLES[0])), address, params["include_dirs"])
     # What this play is going to end holds no address and no name against it.
     ending = {pid for one in former for pid in [*descendants(one["pid"]), *(orphan["pid"] for orphan in one["orphans"])]}
     users = users_found(params["users"])

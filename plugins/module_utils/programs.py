@@ -32,14 +32,14 @@ class OptionError(Exception):
     """An option does not name what it has to name; the text says what would be right."""
 
 
-def connect(module: t.Any, ready_timeout: float) -> xmlrpc.XmlRpcSupervisor:
+def connect(module: t.Any, ready_timeout: float, startup_grace: float = xmlrpc.STARTUP_GRACE) -> xmlrpc.XmlRpcSupervisor:
     """The supervisor that a module's options name. Raises OptionError; ends the module where Python lacks what it takes."""
     if xmlrpc.XMLRPC_IMPORT_ERROR:
         reason = "to talk to supervisord; it belongs to Python's standard library: on Debian install the package python3, python3-minimal lacks it"
         module.fail_json(msg=missing_required_lib("xmlrpc.client", reason=reason), exception=xmlrpc.XMLRPC_IMPORT_ERROR)
     options = module.params
     try:
-        return xmlrpc.XmlRpcSupervisor(options["url"], options["username"], options["password"], ready_timeout)
+        return xmlrpc.XmlRpcSupervisor(options["url"], options["username"], options["password"], ready_timeout, startup_grace)
     except ValueError as error:
         raise OptionError(str(error)) from error
 

@@ -104,6 +104,12 @@ options:
     type: list
     elements: path
     default: []
+  include_dirs:
+    description:
+      - Of other supervisors, the directory that they include and their RPC server's unix socket. By them RV(former_supervisors) knows a set that
+        was deployed by a release which did not note its supervisor.
+    type: dict
+    default: {}
   digests:
     description: Paths of files of which to tell a digest.
     type: list
@@ -303,6 +309,9 @@ former_supervisors:
     pid:
       description: Its process ID, V(0) if it does not run.
       type: int
+    command:
+      description: Its command line, or an empty string.
+      type: str
     running:
       description: Whether it answers.
       type: bool
@@ -314,7 +323,7 @@ former_supervisors:
       description: Those of their processes that outlived it, as RV(orphans).
       type: list
       elements: dict
-  sample: [{"url": "unix:///run/supervisor.sock", "pid": 815, "running": true, "programs": ["shop"], "orphans": []}]
+  sample: [{"url": "unix:///run/supervisor.sock", "pid": 815, "command": "supervisord -n", "running": true, "programs": ["shop"], "orphans": []}]
 services_enabled:
   description: Of O(services), whether each starts at boot.
   returned: success
@@ -372,6 +381,7 @@ def main():
             "paths_executable": {"type": "list", "elements": "path", "default": []},
             "directories": {"type": "list", "elements": "path", "default": []},
             "digests": {"type": "list", "elements": "path", "default": []},
+            "include_dirs": {"type": "dict", "default": {}},
             "services": {"type": "list", "elements": "str", "default": []},
             "set_path": {"type": "path", "default": "/etc/fcgi/default"},
         },

@@ -9,9 +9,15 @@ module: fcgi_program_info
 short_description: Tell what supervised FastCGI programs do
 version_added: 1.0.0
 description:
-  - Returns the state of programs under supervisord as data, read over its XML-RPC API.
-  - A supervisord that does not answer is a failure, never an empty list.
+  - Returns the state of programs under fcgivisord or supervisord as data, read over its XML-RPC API.
+  - A supervisor that does not answer is a failure, never an empty list.
 author: webops.fastcgi contributors (@webops)
+options:
+  timeout:
+    description: Seconds for which a supervisor may keep silent that was only just started, or that restarts.
+    type: int
+    default: 0
+    version_added: 1.1.0
 extends_documentation_fragment:
   - webops.fastcgi.program
 attributes:
@@ -136,7 +142,7 @@ from ansible_collections.webops.fastcgi.plugins.module_utils.generation import G
 def gather(module: AnsibleModule) -> dict:
     options = module.params
     declared = programs.declared_programs(GenerationStore(options["declared"])) if options["declared"] else []
-    backend = programs.connect(module, ready_timeout=0)
+    backend = programs.connect(module, options["timeout"], options["timeout"])
     processes = backend.processes()
     known = programs.names_by_program(processes)
     candidates = {program["name"]: program["groups"] for program in declared} if options["declared"] else dict.fromkeys(known, ())
@@ -147,7 +153,7 @@ def gather(module: AnsibleModule) -> dict:
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec=programs.ARGUMENTS,
+        argument_spec={**programs.ARGUMENTS, "timeout": {"type": "int", "default": 0}},
         required_by={"groups": "declared"},
         required_one_of=[("declared", "name")],
         supports_check_mode=True,

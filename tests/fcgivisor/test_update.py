@@ -336,3 +336,16 @@ def test_a_port_that_somebody_else_has_fails_though_something_is_about_to_end(su
         change(supervisor, head="fcgi-program:shop", socket=f"tcp://127.0.0.1:{stranger.getsockname()[1]}")
         with pytest.raises(xmlrpc.client.Fault, match=f"is in use: process {os.getpid()} "):
             supervisor.ours.update()
+
+
+@pytest.mark.parametrize(("autostart", "runs"), [("false", 1), ("true", 2)])
+def test_what_ended_by_itself_runs_again_only_if_it_starts_by_itself(supervisor, autostart, runs):
+    once = {"autorestart": "false", "startsecs": 0, "autostart": autostart}
+    supervisor.program("job", command="/bin/sh -c 'echo done'", **once).start()
+    if autostart == "false":
+        supervisor.rpc.startProcess("job")
+    supervisor.wait_for_state("job", "EXITED")
+    change(supervisor, head="program:job", command="/bin/sh -c 'echo done again'")
+    supervisor.ours.update()
+    supervisor.wait_for_state("job", "EXITED")
+    assert (supervisor.directory / "job.log").read_text().count("done") == runs

@@ -359,7 +359,11 @@ def test_a_host_without_nginx_and_supervisord_is_described(monkeypatch, director
         "nginx_conf": "/no", "supervisord_conf": "/no", "own": "/no", "url": "unix:///no.sock", "nginx_link": "/no", "nginx_listens": (), "set_path": "/no/set",
     }  # fmt: skip
     result = host.host_info(
-        {**params, **dict.fromkeys(("users", "groups", "programs", "commands", "listens", "paths_executable", "directories", "digests", "services"), ())}
+        {
+            **params,
+            **dict.fromkeys(("users", "groups", "programs", "commands", "listens", "paths_executable", "directories", "digests", "services"), ()),
+            "include_dirs": {},
+        }
     )
     assert result["supervisord"] == {"installed": False, "binary": "", "interpreter": "", "pid": 0, "running": False, "command": "", "conf_exists": False}
     user = "www-data" if os.path.exists("/etc/debian_version") else "nginx"

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+
 import pytest
 from supervisord import DEBIANS, FCGIVISORD, OWN, Supervisord
 
@@ -77,3 +79,12 @@ def test_a_supervisord_that_is_down_and_a_set_that_is_empty_are_failures(host, r
 def test_options_that_make_no_sense_are_refused_in_words(run_module, options, words):
     result = run_module("fcgi_program_info", options)
     assert result["failed"] and words in result["msg"]
+
+
+def test_a_supervisor_that_was_only_just_started_is_waited_for_if_that_is_asked(host, run_module):
+    options = {"url": host.url, "name": ["*"]}
+    assert run_module("fcgi_program_info", options)["failed"]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        asked = pool.submit(run_module, "fcgi_program_info", {**options, "timeout": 60})
+        host.start()
+        assert not asked.result().get("failed")

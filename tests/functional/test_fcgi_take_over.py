@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from supervisord import FCGIVISORD, OWN, Supervisord
 
@@ -35,11 +37,11 @@ def look(former, successor, run_module):
     path.mkdir(parents=True)
     (path / "fcgi_app").symlink_to(former.declared)
 
-    def call(url=successor.url):
+    def call(url=successor.url, **options):
         listens = [{"app": "shop", "address": former.socket("shop")}]
         return run_module(
             "fcgi_host_info",
-            {"url": url, "programs": ["shop"], "listens": listens, "supervisord_conf": "/none", "own": "/none", "set_path": str(path)},
+            {"url": url, "programs": ["shop"], "listens": listens, "supervisord_conf": "/none", "own": "/none", "set_path": str(path), **options},
         )
 
     return call
@@ -48,8 +50,19 @@ def look(former, successor, run_module):
 def test_the_supervisor_that_runs_the_set_is_told_and_its_sockets_are_free_for_the_set(look, former):
     result = look()
     (told,) = result["former_supervisors"]
+    assert told.pop("command").endswith(f"-c {former.directory}/supervisord.conf")
     assert told == {"url": former.url, "pid": former.rpc.getPID(), "running": True, "programs": ["shop"], "orphans": []}
     assert result["problems"] == []
+
+
+def test_of_a_generation_that_does_not_name_its_supervisor_the_link_tells(look, former):
+    manifest = former.declared / "current" / ".manifest.json"
+    declared = json.loads(manifest.read_text())
+    del declared["metadata"]["supervisor"]
+    declared["links"] = [{"path": "/etc/supervisor/conf.d/fcgi-default.conf", "target": "supervisord.conf"}]
+    manifest.write_text(json.dumps(declared))
+    assert look()["former_supervisors"] == []
+    assert [told["url"] for told in look(include_dirs={"/etc/supervisor/conf.d": former.url})["former_supervisors"]] == [former.url]
 
 
 def test_none_is_told_where_the_supervisor_stays_the_same(look, former):

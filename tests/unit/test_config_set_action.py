@@ -74,10 +74,10 @@ class Finder(ActionModule):
     def __init__(self, directory):
         self.directory = directory
 
-    def _find_needle(self, kind, name):
-        if not (self.directory / kind / name).exists():
-            raise AnsibleError(f"Could not find {name}")
-        return str(self.directory / kind / name)
+    def _find_needle(self, dirname, needle):
+        if not (self.directory / dirname / needle).exists():
+            raise AnsibleError(f"Could not find {needle}")
+        return str(self.directory / dirname / needle)
 
 
 def test_of_a_directory_each_file_is_taken_but_what_python_has_compiled(tmp_path):

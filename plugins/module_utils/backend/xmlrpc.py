@@ -85,14 +85,17 @@ class XmlRpcSupervisor(Backend):
     """supervisord at url ("unix:///run/supervisor.sock" or "http://localhost:9001").
 
     Raises ValueError for any other url. The first call waits up to ready_timeout seconds for a supervisord that is restarting
-    and up to STARTUP_GRACE for one that was only just started.
+    and up to startup_grace (but not longer than ready_timeout) for one that was only just started.
     """
 
-    def __init__(self, url: str, username: str | None = None, password: str | None = None, ready_timeout: float = 0) -> None:
+    def __init__(
+        self, url: str, username: str | None = None, password: str | None = None, ready_timeout: float = 0, startup_grace: float = STARTUP_GRACE
+    ) -> None:
         self.url = url
         transport = _Transport(_connector(url), _login(username, password))
         self._proxy = xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=transport)
         self._ready_timeout = ready_timeout
+        self._startup_grace = startup_grace
         self._version: str | None = None  # None until it answers
 
     def survey(self) -> Survey:
@@ -159,7 +162,7 @@ class XmlRpcSupervisor(Backend):
 
     def _wait_until_ready(self) -> None:
         begin = time.monotonic()
-        patience = min(STARTUP_GRACE, self._ready_timeout)
+        patience = min(self._startup_grace, self._ready_timeout)
         while self._version is None:
             try:
                 self._version = self._call_now("supervisor.getSupervisorVersion")

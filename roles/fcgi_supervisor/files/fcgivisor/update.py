@@ -58,8 +58,9 @@ def _within(group: Group, wanted: GroupConfig) -> list[Step]:
         changed = _changed_keys(process.config, config)
         if changed:
             needs_restart = any(keys.PROGRAM_CHANGE[key] == keys.RESTART for key in changed)
-            # What was stopped by hand stays stopped, and what runs and can go on goes on.
-            runs = process.state not in (states.STOPPED, states.STOPPING)
+            # What was stopped by hand stays stopped, and what ended by itself and does not start by itself has done its work.
+            ended = process.state in (states.EXITED, states.FATAL)
+            runs = config.autostart if ended else process.state not in (states.STOPPED, states.STOPPING)
             steps.append(Step(RESTART if needs_restart and runs else CHANGE, name, process_name, changed))
     if (group.config.priority, group.config.events, group.config.buffer_size) != (wanted.priority, wanted.events, wanted.buffer_size):
         steps.append(Step(CHANGE, name, "", ["priority", "events", "buffer_size"]))
