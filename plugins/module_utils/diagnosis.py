@@ -25,10 +25,10 @@ _BIND_FAILED = re.compile(r"\bbind\b.*\b(address|socket|port|listen)|\b(address|
 _HINTS = (
     (
         re.compile(r"can't find command|not executable|couldn't exec|child process was not spawned", re.IGNORECASE),
-        "supervisord could not execute the command: does it exist, is it executable, may {user} reach it through every directory above, "
+        "the supervisor could not execute the command: does it exist, is it executable, may {user} reach it through every directory above, "
         "does its #! line name an interpreter that is installed?",
     ),
-    (re.compile(r"couldn't setuid", re.IGNORECASE), "supervisord could not become {user}: does it run as root?"),
+    (re.compile(r"couldn't setuid", re.IGNORECASE), "the supervisor could not become {user}: does it run as root?"),
     (re.compile(r"couldn't chdir", re.IGNORECASE), "the working directory is missing, or {user} may not enter it"),
     (
         re.compile(r"ModuleNotFoundError|ImportError|error while loading shared libraries|Can't locate \S+\.pm", re.IGNORECASE),
@@ -48,7 +48,7 @@ def hint(lines: t.Sequence[str], spawn_error: str | None, program: t.Mapping[str
     held = program.get("socket")
     if program.get("kind") == "fcgi" and held and (_IN_USE.search(text) or _BIND_FAILED.search(text)):
         return (
-            f"the program seems to bind a socket itself, but supervisord already holds {held} and passes it on as file descriptor 0: "
+            f"the program seems to bind a socket itself, but the supervisor already holds {held} and passes it on as file descriptor 0: "
             "take the listening socket from fd 0, or declare the app with kind: listener"
         )
     if _IN_USE.search(text):
@@ -136,12 +136,12 @@ def _examine_worker(program: t.Mapping[str, t.Any], name: str, held: set[int], p
     own = {inode for inode in held - passed if inode in sockets.addresses}
     if own & sockets.at(address):
         words = (
-            f"{name} has bound {address} itself instead of taking the socket that supervisord holds there from file descriptor 0, so nginx "
+            f"{name} has bound {address} itself instead of taking the socket that the supervisor holds there from file descriptor 0, so nginx "
             "reaches only the process that bound it last. Accept connections from fd 0, or declare the app with kind: listener"
         )
         return [Finding(program["name"], words, True)]
     if not held & passed & sockets.at(address):
-        words = f"{name} has closed the socket {address} that supervisord passed to it as file descriptor 0: it answers nobody"
+        words = f"{name} has closed the socket {address} that the supervisor passed to it as file descriptor 0: it answers nobody"
         return [Finding(program["name"], words, True)]
     if own:
         where = ", ".join(sorted(sockets.addresses[inode] for inode in own))

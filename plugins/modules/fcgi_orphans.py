@@ -45,6 +45,7 @@ seealso:
 EXAMPLES = r"""
 - name: End what a dead supervisor has left of two programs
   webops.fastcgi.fcgi_orphans:
+    url: unix:///run/fcgivisord.sock
     programs: [shop, blog]
 """
 

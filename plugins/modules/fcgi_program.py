@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: fcgi_program
-short_description: Make what runs under supervisord what is declared
+short_description: Make what runs under fcgivisord or supervisord what is declared
 version_added: 1.0.0
 description:
   - Brings programs to a state, all of them in one call, and waits for a verdict.
@@ -14,8 +14,8 @@ description:
   - Programs and sections of others are left alone, even when their configuration has changed too.
   - A program that an earlier generation of O(declared) declared and the live one does not is stopped and removed when the whole list is brought to a
     state, once its section is gone, and the file of its unix socket with it.
-  - Talks XML-RPC to supervisord and never uses its command line.
-  - Supervisord is asked to read its configuration files again, in check mode too. That starts and stops nothing; it refreshes supervisord's view.
+  - Talks XML-RPC to the supervisor and never uses its command line.
+  - The supervisor is asked to read its configuration files again, in check mode too. That starts and stops nothing; it refreshes its view.
     In check mode it sees the files as they are; O(assume_programs) and O(assume_changed) tell it what the play would make of them.
 author: webops.fastcgi contributors (@webops)
 extends_documentation_fragment:
@@ -34,15 +34,15 @@ attributes:
 options:
   state:
     description:
-      - V(present), configuration applied and everything running that supervisord starts by itself. What was stopped by hand stays stopped. Where its
-        section changed the change stays pending, since supervisord starts whatever is added; if only some processes of a pool were stopped by hand, the
-        pool is updated and those are stopped again. Processes that are exited or fatal are started again.
+      - V(present), configuration applied and everything running that the supervisor starts by itself. What was stopped by hand stays stopped. Where its
+        section changed, fcgivisord takes the change. Under supervisord it stays pending, since that starts whatever is added; if only some processes of a
+        pool were stopped by hand, the pool is updated and those are stopped again. Processes that are exited or fatal are started again.
       - V(started), like V(present), and what was stopped by hand or is not started by itself is started too.
       - V(stopped), processes are stopped, exited or fatal. A process that is being tried again (backoff) is stopped.
       - V(restarted), what runs is stopped and started, one process of a pool after the other, each waited for. A changed section is
         applied, in the same restart. What was stopped by hand is started only if its name is written out in O(name).
       - V(reloaded), O(signal) is sent to each running process.
-      - V(absent), programs are stopped and taken out of supervisord.
+      - V(absent), programs are stopped and taken out of the supervisor.
     type: str
     choices: [present, started, stopped, restarted, reloaded, absent]
     default: present
@@ -57,7 +57,7 @@ options:
     default: 60
   assume_absent:
     description:
-      - In check mode only, take a supervisord that does not answer for one that this play would install or start. Then every program of O(name) and of
+      - In check mode only, take a supervisor that does not answer for one that this play would install or start. Then every program of O(name) and of
         O(assume_programs), or else of O(declared), counts as one that would be added.
     type: bool
     default: false
@@ -103,7 +103,7 @@ EXAMPLES = r"""
 RETURN = r"""
 programs:
   description: The processes of the selected programs as they are at the end, each as RV(webops.fastcgi.fcgi_program_info#module:programs).
-  returned: when supervisord answers
+  returned: when the supervisor answers
   type: list
   elements: dict
   sample: [{name: shop_00, program: shop, state: running, pid: 4711}]
@@ -113,7 +113,7 @@ added:
   type: list
   elements: str
 removed:
-  description: Programs that were stopped and taken out of supervisord.
+  description: Programs that were stopped and taken out of the supervisor.
   returned: always
   type: list
   elements: str
@@ -162,7 +162,7 @@ failed_programs:
       description: The process, or the program where no single process is meant.
       type: str
     state:
-      description: Its state, V(null) if supervisord does not hold it.
+      description: Its state, V(null) if the supervisor does not hold it.
       type: str
     reason:
       description: Why that is a failure.
@@ -171,7 +171,7 @@ failed_programs:
       description: Supervisord's words about the failed start.
       type: str
     exitstatus:
-      description: How it ended last, in supervisord's words, such as C(exit status 1).
+      description: How it ended last, in the supervisor's words, such as C(exit status 1).
       type: str
     log:
       description: The last 20 lines of its log.
@@ -297,7 +297,7 @@ class Call:
                     raise
                 self.result["added"] = sorted({*self.names, *(program["name"] for program in declared.programs)})
                 self.result["changed"] = bool(self.result["added"])
-                self.result["msg"] = "supervisord does not answer; taken for one that is yet to be installed, as assume_absent says"
+                self.result["msg"] = "the supervisor does not answer; taken for one that is yet to be installed, as assume_absent says"
                 return
             configurations = self._configurations(backend, survey, declared)
             known = programs_of(survey, configurations)
@@ -321,7 +321,7 @@ class Call:
             raise Failed(_failure_words(self.result["failed_programs"]))
 
     def _configurations(self, backend: Backend, survey: Survey, declared: Declared) -> list[Configuration]:
-        """What the sections say; from the metadata where nothing has changed, since no other question takes supervisord so long."""
+        """What the sections say; from the metadata where nothing has changed, since no other question takes the supervisor so long."""
         if survey.added or survey.changed or not (declared.path and self.whole_list):
             return backend.configurations()
         metadata = {program["name"]: program for program in declared.programs if program["name"] not in survey.removed}
@@ -342,10 +342,10 @@ class Call:
             candidates = {**dict.fromkeys(known, ()), **candidates}
         selection, missing = select(self.names, self.groups, candidates, {name: program.process_names for name, program in known.items()})
         if missing and not absent:
-            place = f"declared by {declared.path}" if declared.path else "known to supervisord"
+            place = f"declared by {declared.path}" if declared.path else "known to the supervisor"
             raise Failed("; ".join(f"name: no program {name!r} is {place}; {nearest(name, candidates)}" for name in missing))
         if absent and any(one.processes is not None for one in selection):
-            raise Failed("name: state=absent takes whole programs out of supervisord; name the program, not one of its processes")
+            raise Failed("name: state=absent takes whole programs out of the supervisor; name the program, not one of its processes")
         return selection
 
     def _plan(self, declared: Declared, selection: list[Selected], known: dict[str, Program], in_place: bool) -> Plan:
@@ -364,8 +364,8 @@ class Call:
         if not without:
             return
         text = (
-            f"supervisord's configuration has no section for {', '.join(without)}, which {declared.path} declares: "
-            "does [include] files= of its supervisord.conf name the directory of the set's link?"
+            f"the supervisor's configuration has no section for {', '.join(without)}, which {declared.path} declares: "
+            "does [include] files= of its configuration file name the directory of the set's link?"
         )
         if not self.module.check_mode:
             raise Failed(text)

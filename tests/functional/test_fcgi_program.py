@@ -531,7 +531,7 @@ def test_an_app_that_fails_to_bind_what_supervisord_holds_is_diagnosed_in_words(
     host.declare({"name": "shop", "socket": f"tcp://127.0.0.1:{port}"})
     host.start()
     result = converge()
-    assert result["failed"] and f"supervisord already holds tcp://127.0.0.1:{port}" in result["msg"] and "kind: listener" in result["msg"]
+    assert result["failed"] and f"the supervisor already holds tcp://127.0.0.1:{port}" in result["msg"] and "kind: listener" in result["msg"]
 
 
 def test_an_app_that_lets_go_of_its_socket_is_diagnosed_and_one_with_a_port_of_its_own_is_mentioned(host, converge):

@@ -15,7 +15,7 @@ TOO_QUICKLY = "Exited too quickly (process log may have details)"
 
 
 @pytest.mark.parametrize(("line", "program", "words"), [
-    ("listen tcp 127.0.0.1:9000: bind: address already in use", FCGI, "supervisord already holds tcp://127.0.0.1:9000"),
+    ("listen tcp 127.0.0.1:9000: bind: address already in use", FCGI, "the supervisor already holds tcp://127.0.0.1:9000"),
     ("OSError: [Errno 98] Address already in use", FCGI, "kind: listener"),
     ("bind() failed: Permission denied", FCGI, "kind: listener"),
     ("Error: listen EADDRINUSE: address already in use", LISTENER, "another process has 127.0.0.1:9001 already"),

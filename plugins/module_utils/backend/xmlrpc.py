@@ -82,7 +82,7 @@ _MEASURES = ("restarts", "memory", "heartbeat_age")
 
 
 class XmlRpcSupervisor(Backend):
-    """supervisord at url ("unix:///run/supervisor.sock" or "http://localhost:9001").
+    """The supervisor at url ("unix:///run/supervisor.sock" or "http://localhost:9001").
 
     Raises ValueError for any other url. The first call waits up to ready_timeout seconds for a supervisord that is restarting
     and up to startup_grace (but not longer than ready_timeout) for one that was only just started.
@@ -178,12 +178,12 @@ class XmlRpcSupervisor(Backend):
             return getattr(self._proxy, method)(*parameters)
         except xmlrpc.client.Fault as fault:
             if fault.faultCode == _SHUTDOWN_STATE:
-                raise SupervisorBusy(f"supervisord at {self.url} is shutting down or restarting; run this again when it is back") from fault
+                raise SupervisorBusy(f"the supervisor at {self.url} is shutting down or restarting; run this again when it is back") from fault
             raise _fault(fault.faultCode, fault.faultString) from fault
         except xmlrpc.client.ProtocolError as error:
             if error.errcode == 401:
-                raise SupervisorRefusesLogin(f"supervisord at {self.url} refuses these credentials (HTTP 401); give its username and password") from error
-            raise SupervisorFault(error.errcode, f"HTTP {error.errcode} {error.errmsg} for {method}; supervisord's own log tells why") from error
+                raise SupervisorRefusesLogin(f"the supervisor at {self.url} refuses these credentials (HTTP 401); give its username and password") from error
+            raise SupervisorFault(error.errcode, f"HTTP {error.errcode} {error.errmsg} for {method}; the supervisor's own log tells why") from error
         except xml.parsers.expat.ExpatError as error:  # control characters, which XML cannot hold
             raise SupervisorFault(0, f"the answer to {method} is not valid XML ({error})") from error
         except (OSError, http.client.HTTPException) as error:
@@ -194,7 +194,7 @@ class XmlRpcSupervisor(Backend):
 
 
 class SupervisorRefusesLogin(SupervisorUnreachable):
-    """supervisord answers, but not to us."""
+    """The supervisor answers, but not to us."""
 
 
 def _login(username: str | None, password: str | None) -> list[tuple[str, str]]:
