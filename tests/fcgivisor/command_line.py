@@ -23,7 +23,8 @@ COMMAND = [PYTHON, "-m", "fcgivisor.ctl"]
 
 
 def environment(**variables):
-    own = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}  # of the tests' terminal, not of ours
+    # Those are of the tests' terminal, not of ours.
+    own = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS", "NO_COLOR")}
     return {**own, "PYTHONPATH": str(PACKAGE), "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8", **variables}
 
 
