@@ -95,7 +95,7 @@ class Peer:
 
     def command(self) -> tuple[list, dict]:
         """Every peer has its own: words, and variables of the environment."""
-        raise NotImplementedError
+        raise NotImplementedError  # this class is never made itself: each peer below has its own command
 
     def children(self) -> list[int]:
         return [int(pid) for pid in pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()]
