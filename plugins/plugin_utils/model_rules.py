@@ -13,8 +13,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import Endpoint, endpoints
-from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import APP, MANAGED, App, Location
+from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_php_rules as php_rules
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import Endpoint, address_key, endpoints
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import APP, LOCATION, MANAGED, App, Location
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_locations import Head, as_directory, claims
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_nginx_values import URI_PATH
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_runtimes import RUNTIMES
@@ -36,6 +37,8 @@ def check(app: App, given: dict[str, Any], place: Place) -> None:
     _check_kind(app, given, place)
     for rule in (_check_command, _check_address, _check_processes, _check_logs, _check_names):
         rule(app, place)
+    if app["kind"] == "php_fpm":
+        php_rules.check(app, place)
     for index, location in enumerate(app["locations"]):
         _check_location(location, place.key("locations").item(index))
         if app["runtime"] == "fcgiwrap":
@@ -43,9 +46,13 @@ def check(app: App, given: dict[str, Any], place: Place) -> None:
 
 
 def _check_kind(app: App, given: dict[str, Any], place: Place) -> None:
-    for key in APP.keys:
-        if key.kind and key.kind != app["kind"] and given.get(key.name) is not None:
-            place.key(key.name).error(f"belongs to kind {key.kind}; this app is of kind {app['kind']}")
+    locations = given.get("locations") or []
+    given_locations = locations if isinstance(locations, list) else [locations]
+    given_tables = [(APP, given, place), *((LOCATION, one, place.key("locations").item(index)) for index, one in enumerate(given_locations))]
+    for table, values, where in given_tables:
+        for key in table.keys:
+            if key.kinds and app["kind"] not in key.kinds and values.get(key.name) is not None:
+                where.key(key.name).error(f"belongs to kind {' and '.join(key.kinds)}; this app is of kind {app['kind']}")
     if app["kind"] == "listener" and app["listen"] is None and app["state"] == "present":
         place.key("listen").error("missing; kind listener binds its own address, such as 127.0.0.1:9001")
 
@@ -64,7 +71,7 @@ def _check_command(app: App, place: Place) -> None:
 
 
 def _check_address(app: App, place: Place) -> None:
-    key = "socket" if app["kind"] == "fcgi" else "listen"
+    key = address_key(app)
     if app[key] is None:
         return
     place = place.key(key)
@@ -160,6 +167,7 @@ def _check_one_of(table: dict[str, Any], keys: tuple[str, str], place: Place) ->
 def warnings(app: App) -> Iterator[tuple[str, str]]:
     """What works, but rarely as meant: (key, text). Few."""
     yield from _warnings_of_program(app)
+    yield from php_rules.warnings(app)
     for index, location in enumerate(app["locations"]):
         for key, text in _warnings_of_location(app, location):
             yield f"locations[{index}].{key}", text
@@ -167,7 +175,7 @@ def warnings(app: App) -> Iterator[tuple[str, str]]:
 
 def _warnings_of_program(app: App) -> Iterator[tuple[str, str]]:
     runtime = RUNTIMES[app["runtime"]]
-    shell_words = [word for word in app["command"][1:] if re.fullmatch(r"&&?|\|\|?|;|[0-9]?(>>?|<)(&[0-9])?", word)]
+    shell_words = [word for word in app["command"][1:] if app["kind"] != "php_fpm" and re.fullmatch(r"&&?|\|\|?|;|[0-9]?(>>?|<)(&[0-9])?", word)]
     if shell_words:
         yield "command", f"no shell runs it: {shell_words[0]} is passed on as a word"
     yield from _warnings_of_shell(app)
@@ -181,7 +189,7 @@ def _warnings_of_program(app: App) -> Iterator[tuple[str, str]]:
         yield "stopsignal", f"{app['stopsignal']} ends runtime {app['runtime']} in the midst of a request; {', '.join(runtime.graceful)} let it finish"
     if app["autorestart"] is not True:
         yield "autorestart", f"{str(app['autorestart']).lower()} leaves healthy workers, which exit 0, stopped; with the last one the socket closes"
-    if app["socket_backlog"] and app["socket_backlog"] < 4 * app["processes"]:
+    if app["socket_backlog"] and app["socket_backlog"] < 4 * (app["processes"] or 1):
         yield "socket_backlog", f"{app['socket_backlog']} is little for {app['processes']} processes: where it is full, nginx answers 502 at once"
 
 
