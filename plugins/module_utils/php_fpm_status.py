@@ -48,8 +48,8 @@ def parse(response: fastcgi.Response) -> dict[str, Any]:
         page = None
     if not isinstance(page, dict):
         raise _no_pool(f"the answer (content-type {response.headers.get('content-type', 'unknown')}) is not the JSON of a status page of php-fpm")
-    # type(), since True is an int too.
-    wrong = [field for field, kind in _FIELDS.values() if type(page.get(field)) is not kind]
+    # True is an int too.
+    wrong = [field for field, kind in _FIELDS.values() if not isinstance(page.get(field), kind) or isinstance(page[field], bool)]
     if wrong:
         raise _no_pool(f"the answer is JSON, but no status page of php-fpm: {', '.join(wrong)} missing or not of the right type")
     return {name: page[field] for name, (field, _kind) in _FIELDS.items()}
