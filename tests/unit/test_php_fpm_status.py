@@ -1,7 +1,7 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What fcgi_probe makes of answers of php-fpm's status page. tests/functional/test_php_fpm_status.py asks a real one."""
+"""What fcgi_probe makes of answers of php-fpm's status page. tests/functional/test_php_fpm_pools.py asks a real one."""
 
 from __future__ import annotations
 
