@@ -179,7 +179,7 @@ POOL = Table(
         Key("socket", SOCKET, "What it listens on.", otherwise="`unix://<fcgi_run_dir>/<app>/<name>.sock`"),
         Key(
             "environment",
-            Dictionary(values.VARIABLE_NAME, values.PHP_FPM_ENVIRONMENT_VALUE, secret=True),
+            Dictionary(values.VARIABLE_NAME, values.ENVIRONMENT_VALUE, secret=True),
             "Environment variables besides those of the app.",
             default={},
         ),
@@ -230,7 +230,7 @@ APP = Table(
         Key("home", values.ABSOLUTE_PATH, "The user's home.", otherwise=f"`<fcgi_srv_dir>/<name>/home` with `create_home`, else `{WITHOUT_HOME}`"),
         Key("create_home", values.FLAG, "Whether the home is made with the user.", default=False),
         Key("release", RELEASE, "Places the code in `<fcgi_srv_dir>/<name>/releases/<version>`, and a link `current` to it."),
-        Key("processes", values.whole_number(1, 4096), "How many. supervisord calls it numprocs.", otherwise="1", kinds=ANY_COMMAND),
+        Key("processes", values.whole_number(1, 4096), "How many. supervisord calls it numprocs.", default=1, kinds=ANY_COMMAND),
         Key("directory", values.ABSOLUTE_PATH, "Working directory.", otherwise="the current release, else `/`"),
         Key(
             "environment",

@@ -141,7 +141,7 @@ def _location(app: App, index: int, options: Options) -> dict[str, Any]:
         "split": None if app["kind"] == "php_fpm" else _split(location),
         "directives": _directives(location),
         "root": release if in_release else None,
-        "php": _php(app, location) if app["kind"] == "php_fpm" else None,
+        "php": _php(app, location, options) if app["kind"] == "php_fpm" else None,
         "params": _php_params(location, options) if app["kind"] == "php_fpm" else _params(location, release if in_release else None, options),
         # As in nginx's stock files: applications take HTTPS for set when it is there, though empty.
         "if_not_empty": ["HTTPS"],
@@ -151,7 +151,12 @@ def _location(app: App, index: int, options: Options) -> dict[str, Any]:
     }
 
 
-def _php(app: App, location: Location) -> dict[str, Any]:
+def _script(options: Options) -> str:
+    """The variable that holds the script, without its $; with _info, what follows it. nginx knows one of a name for all sets."""
+    return f"fcgi_{options['fcgi_set']}_script"
+
+
+def _php(app: App, location: Location, options: Options) -> dict[str, Any]:
     """What the block of a php location has: files below the document root, and its scripts by a regular expression in it.
 
     (?s) and \\z: with a bare dot and $, a newline (%0a) in the path leaves PATH_INFO empty (CVE-2019-11043). The script is what comes first, so that
@@ -165,7 +170,8 @@ def _php(app: App, location: Location) -> dict[str, Any]:
         "index": location["index"],
         "front_controller": f"{prefix}/index.php" if location["front_controller"] else None,
         "denied": [f"{prefix}{path.rstrip('/')}" for path in location["deny"]],
-        "script": rf"(?s)^{re.escape(prefix)}(?<fcgi_script>/.+?\.php)(?<fcgi_script_path_info>/.*)?\z",
+        "script": rf"(?s)^{re.escape(prefix)}(?<{_script(options)}>/.+?\.php)(?<{_script(options)}_info>/.*)?\z",
+        "file": f"${_script(options)}",
         "hidden": r"/\.(?!well-known/)",
     }
 
@@ -173,8 +179,9 @@ def _php(app: App, location: Location) -> dict[str, Any]:
 def _php_params(location: Location, options: Options) -> list[list[str]]:
     """The script by its real path: by the name of a link, such as current, PHP would serve the release of before from its caches."""
     params = dict(_params(location, None, options))
-    params.update(SCRIPT_NAME=f"{script_name(location)}$fcgi_script", PATH_INFO="$fcgi_script_path_info")
-    params.update(DOCUMENT_ROOT="$realpath_root", SCRIPT_FILENAME="$realpath_root$fcgi_script")
+    script = _script(options)
+    params.update(SCRIPT_NAME=f"{script_name(location)}${script}", PATH_INFO=f"${script}_info")
+    params.update(DOCUMENT_ROOT="$realpath_root", SCRIPT_FILENAME=f"$realpath_root${script}")
     return [[name, value] for name, value in params.items()]
 
 

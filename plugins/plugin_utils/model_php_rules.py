@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ansible_collections.webops.fastcgi.plugins.plugin_utils import escaping
 from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_php as php
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import Endpoint
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import App, Location
@@ -53,17 +52,8 @@ def check(app: App, place: Place) -> None:
         if address and address.is_remote() and not app["allow_remote"]:
             pool_place.key("socket").error("can be reached from other hosts, and FastCGI knows no authentication: use 127.0.0.1, or say allow_remote: true")
         _check_pool(pool, pool_place)
-    for variable, value in app["environment"].items():
-        _check_variable(value, place.key("environment").key(variable))
     for index, location in enumerate(app["locations"]):
         _check_location(app, location, place.key("locations").item(index))
-
-
-def _check_variable(value: str, place: Place) -> None:
-    try:
-        escaping.php_fpm_environment_value(value)
-    except escaping.EscapingError as error:
-        place.error(f"the value (not shown) {error.reason}")
 
 
 def _check_globals(app: App, place: Place) -> None:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from ansible_collections.webops.fastcgi.plugins.plugin_utils import escaping
 from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_php_rules as php_rules
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import Endpoint, address_key, endpoints
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import APP, LOCATION, MANAGED, App, Location
@@ -35,7 +36,7 @@ _DOUBTFUL = {
 def check(app: App, given: dict[str, Any], place: Place) -> None:
     """Every rule that concerns one app alone. app: with all defaults. given: as the operator wrote it."""
     _check_kind(app, given, place)
-    for rule in (_check_command, _check_address, _check_processes, _check_logs, _check_names):
+    for rule in (_check_command, _check_address, _check_processes, _check_logs, _check_names, _check_environment):
         rule(app, place)
     if app["kind"] == "php_fpm":
         php_rules.check(app, place)
@@ -117,6 +118,18 @@ def _check_names(app: App, place: Place) -> None:
             place.key("extra").key(key).error(f"is decided by {MANAGED[key]}; use that")
     if "FCGI_DIGEST" in app["environment"]:
         place.key("environment").key("FCGI_DIGEST").error("is ours: it tells the supervisor of changes that it does not see")
+
+
+def _check_environment(app: App, place: Place) -> None:
+    """What the file that has the variables can hold: the supervisor's, or php-fpm's."""
+    escape = escaping.php_fpm_environment_value if app["kind"] == "php_fpm" else escaping.environment_value
+    tables = [(app["environment"], place), *((pool["environment"], place.key("pools").item(index)) for index, pool in enumerate(app["pools"]))]
+    for variables, where in tables:
+        for name, value in variables.items():
+            try:
+                escape(value)
+            except escaping.EscapingError as error:
+                where.key("environment").key(name).error(f"the value (not shown) {error.reason}")
 
 
 def _check_location(location: Location, place: Place) -> None:
