@@ -115,10 +115,13 @@ def php_fpm_value(value: Any) -> str:
 
 
 def php_fpm_environment_value(value: Any) -> str:
-    """The same for a variable of the environment. Raises EscapingError for what would be another variable's name."""
-    text = plain_text(value)
-    if text.startswith("$"):
-        raise EscapingError("begins with a $, which php-fpm takes for the name of another variable; put it into a file and pass the path of that file")
+    """The same for a variable of the environment. Raises EscapingError for what would be the name of another variable too."""
+    try:
+        text = plain_text(value)
+        if text.startswith("$"):
+            raise EscapingError("begins with a $, as the name of another variable does")
+    except EscapingError as error:
+        raise EscapingError(f"{error.reason}, which php-fpm's env[] cannot hold; put it into a file with mode 0600 and pass the path of that file") from None
     # A variable that is not there is empty (fpm_env.c), and php-fpm refuses an empty value.
     return php_fpm_value(text) if text else "$FCGI_EMPTY"
 

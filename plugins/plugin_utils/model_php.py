@@ -43,9 +43,7 @@ def command(app: App, options: Options) -> list[str]:
     The socket that the supervisor holds is passed on under another number: php-fpm opens /dev/null as 0. Where php-fpm binds it, what a master that was
     killed left behind, which would keep the address, is ended first.
     """
-    php_fpm = shlex.join(
-        [binary(app, options), "--nodaemonize", "--force-stderr", "--fpm-config", posixpath.join(generation(options), f"{app['name']}.conf")]
-    )
+    php_fpm = shlex.join([binary(app, options), "--nodaemonize", "--force-stderr", "--fpm-config", posixpath.join(generation(options), f"{app['name']}.conf")])
     steps = [f"sleep {app['start_delay']}"] if app["start_delay"] else []
     if holds_socket(app, options):
         steps += ["exec 3<&0", f"FPM_SOCKETS={shlex.quote(listen(app))}=3 exec {php_fpm}"]
@@ -205,8 +203,5 @@ def installation(apps: list[App], options: Options) -> dict[str, Any]:
         "packages": [named(php["package"], version) for version in versions] + [named(php["extension"], *pair) for pair in extensions],
         "commands": [named(php["command"], version) for version in versions],
         "services": [{"name": named(php["service"], version), **{key: named(php[key], version) for key in ("pool_dir", "command")}} for version in versions],
-        "checks": [
-            {"app": app["name"], "user": app["user"], "command": binary(app, options), "file": f"{app['name']}.conf"} for app in apps
-        ],
+        "checks": [{"app": app["name"], "user": app["user"], "command": binary(app, options), "file": f"{app['name']}.conf"} for app in apps],
     }
-

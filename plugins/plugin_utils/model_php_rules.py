@@ -40,7 +40,7 @@ def check(app: App, place: Place) -> None:
     elif app["root"] and not app["root"].startswith("/"):
         place.key("root").error(f"{place.show(app['root'])} is not an absolute path, and there is no release to look for it in")
     if not app["php_version"]:
-        place.key("php_version").error("missing; the version of this distribution is not known here: write it, such as \"8.2\", or set fcgi_php_fpm_version")
+        place.key("php_version").error('missing; the version of this distribution is not known here: write it, such as "8.2", or set fcgi_php_fpm_version')
     _check_globals(app, place.key("global"))
     _check_pool(app, place)
     names = [pool["name"] for pool in app["pools"]]
@@ -65,7 +65,7 @@ def _check_globals(app: App, place: Place) -> None:
         place.key("process_control_timeout").error(f"{place.show(timeout)} is not a time, such as 10s")
     elif app["stopwaitsecs"] <= seconds:
         place.key("process_control_timeout").error(
-            f"{place.show(timeout)} is not shorter than stopwaitsecs: {app['stopwaitsecs']}: the supervisor would kill a master that still waits for its workers"
+            f"{place.show(timeout)} is not shorter than stopwaitsecs: {app['stopwaitsecs']}: the supervisor would kill a master that waits for its workers"
         )
 
 

@@ -15,8 +15,8 @@ import re
 import shlex
 from typing import Any
 
-from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_defaults import current_release
 from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_php as php
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_defaults import current_release
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import all_endpoints, endpoints, holds_socket, is_local_tcp
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import SAME_IN_SUPERVISORD, App, Options
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_runtimes import RUNTIMES

@@ -197,6 +197,13 @@ def _scalar(words: str, escape: Callable[[Any], str]) -> Scalar:
     return Scalar(words, convert)
 
 
+def _environment_text(value: Any) -> str:
+    """What the file can hold that has the variable depends on the app's kind: a rule looks at it (model_rules)."""
+    if value is None or isinstance(value, (dict, list)):
+        raise ValueError
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _regular_expression(value: Any) -> str:
     line = one_line(value)
     try:
@@ -214,7 +221,7 @@ ABSOLUTE_PATH = Scalar("an absolute path", _absolute_path)
 RELATIVE_PATH = Scalar("a path inside the release", _relative_path)
 RELEASE_SOURCE = Scalar("a directory or a tarball on the controller", _release_source)
 COMMAND = Scalar("a command: words as for a shell, or a list of words", _command)
-ENVIRONMENT_VALUE = _scalar("text of one line, a number or a boolean", escaping.plain_text)
+ENVIRONMENT_VALUE = Scalar("text of one line, a number or a boolean", _environment_text)
 EXTRA_VALUE = _scalar("text of one line, a number or a boolean", escaping.ini_value)
 LOG_FILE = Scalar(f"an absolute path, or one of {', '.join(LOG_WORDS)}", _log_file)
 LOG_SIZE = text("a size, such as 50MB or 0", r"[0-9]+([kKmMgG][bB])?")
