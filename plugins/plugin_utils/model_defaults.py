@@ -79,7 +79,8 @@ def _fill_socket(app: App, options: Options, place: Place) -> None:
 def _fill_php(app: App, options: Options, place: Place) -> None:
     release = current_release(app, options) if app["release"] else None
     if app["root"]:
-        app["root"] = posixpath.join(release or "/", app["root"]).rstrip("/") or "/"
+        # Without a release, one inside of it stays as it is, and a rule refuses it.
+        app["root"] = posixpath.join(release or "", app["root"]).rstrip("/") or "/"
     delay = 0 if options["supervisor"] == "fcgivisord" else 1
     _set_missing(
         app,
