@@ -24,7 +24,7 @@ def fill(app: App, options: Options, place: Place) -> None:
     _fill_app(app, options)
     if app["kind"] != "listener":
         _fill_socket(app, options, place)
-    if app["kind"] == "php_fpm":
+    if app["kind"] == "php_fpm" and not place.errors:
         _fill_php(app, options, place)
     _set_missing(app, startsecs=RUNTIMES[app["runtime"]].startsecs, stopwaitsecs=RUNTIMES[app["runtime"]].stopwaitsecs)
     for location in app["locations"]:
@@ -90,11 +90,10 @@ def _fill_php(app: App, options: Options, place: Place) -> None:
         pool={},
     )
     app["global"] = {"process_control_timeout": "10s", **(app["global"] or {})}
-    for pool in app["pools"]:
-        if pool["name"] is None:
-            continue
+    for index, pool in enumerate(app["pools"]):
         if pool["socket"] is None:
-            pool["socket"] = SOCKET.parse(posixpath.join(php.run_dir(app, options), f"{pool['name']}.sock"), place.key("pools").key("socket"))
+            socket = posixpath.join(php.run_dir(app, options), f"{pool['name']}.sock")
+            pool["socket"] = SOCKET.parse(socket, place.key("pools").item(index).key("socket"))
         _set_missing(pool, pool={})
         php.fill_pool(pool, pool["name"], options, app)
     php.fill_pool(app, "", options, app)

@@ -46,7 +46,7 @@ def command(app: App, options: Options) -> list[str]:
     php_fpm = shlex.join([binary(app, options), "--nodaemonize", "--force-stderr", "--fpm-config", posixpath.join(generation(options), f"{app['name']}.conf")])
     steps = [f"sleep {app['start_delay']}"] if app["start_delay"] else []
     if holds_socket(app, options):
-        steps += ["exec 3<&0", f"FPM_SOCKETS={shlex.quote(listen(app))}=3 exec {php_fpm}"]
+        steps += ["exec 3<&0", f"FPM_SOCKETS={shlex.quote(listen(app['socket']))}=3 exec {php_fpm}"]
     else:
         leftovers = shlex.join(["/bin/sh", posixpath.join(generation(options), "leftovers.sh"), pid_file(app, options)])
         steps = [leftovers, *steps, f"exec {php_fpm}"]
@@ -70,9 +70,9 @@ def pid_file(app: App, options: Options) -> str:
     return posixpath.join(run_dir(app, options), "php-fpm.pid")
 
 
-def listen(app: App) -> str:
-    """As php-fpm writes it: a path, or addr:port."""
-    endpoint = Endpoint.parse(app["socket"])
+def listen(address: Any) -> str:
+    """As php-fpm writes an address: a path, or addr:port. A port alone would mean all addresses."""
+    endpoint = Endpoint.parse(address)
     return endpoint.path or endpoint.listen
 
 
@@ -95,12 +95,12 @@ def _managed_globals(app: App, options: Options) -> dict[str, Any]:
 
 def _pool(app: App, keys: dict[str, Any], name: str, environment: dict[str, str], options: Options) -> dict[str, Any]:
     """A pool's section. keys: the app's, or those of one of its C(pools). Without listen.owner and listen.group, which another user than root cannot set."""
-    address = Endpoint.parse(keys["socket"])
-    settings = {"listen": address.path or address.listen}
+    settings = {"listen": listen(keys["socket"])}
     if not (name == "" and holds_socket(app, options)):
-        settings.update({"listen.mode": "0660"} if address.path else {})
+        settings.update({"listen.mode": "0660"} if settings["listen"].startswith("/") else {})
         settings.update({"listen.backlog": app["socket_backlog"]} if app["socket_backlog"] else {})
     settings.update(keys["pool"])
+    settings.update({key: listen(value) for key, value in settings.items() if key == "pm.status_listen"})
     # As systemd and supervisord name it; clear_env leaves nothing else of the master's environment.
     settings.update({f"env[{variable}]": value for variable, value in {"HOME": app["home"], "USER": app["user"], **environment}.items()})
     for key in ("php_value", "php_admin_value"):

@@ -35,23 +35,24 @@ _PHP_SIZES = {"post_max_size": "8M", "upload_max_filesize": "2M"}  # of php.ini,
 
 def check(app: App, place: Place) -> None:
     """Every rule of an app of kind php_fpm. app: with all defaults."""
-    if not app["root"] and app["state"] == "present":
+    present = app["state"] == "present"
+    if not app["root"] and present:
         place.key("root").error("missing; it is the directory of the scripts: a path, or one inside the release")
     elif app["root"] and not app["root"].startswith("/"):
         place.key("root").error(f"{place.show(app['root'])} is not an absolute path, and there is no release to look for it in")
-    if not app["php_version"]:
+    if not app["php_version"] and present:
         place.key("php_version").error('missing; the version of this distribution is not known here: write it, such as "8.2", or set fcgi_php_fpm_version')
     _check_globals(app, place.key("global"))
     _check_pool(app, place)
-    names = [pool["name"] for pool in app["pools"]]
+    pools: dict[str, tuple[dict[str, Any], Place]] = {"": (app, place)}
     for index, pool in enumerate(app["pools"]):
         pool_place = place.key("pools").item(index)
-        if names.index(pool["name"]) != index:
+        if pool["name"] in pools:
             pool_place.key("name").error(f"{place.show(pool['name'])} is the name of another pool of this app too: a master has each name once")
-        address = Endpoint.parse(pool["socket"]) if pool["socket"] else None
-        if address and address.is_remote() and not app["allow_remote"]:
-            pool_place.key("socket").error("can be reached from other hosts, and FastCGI knows no authentication: use 127.0.0.1, or say allow_remote: true")
+        pools.setdefault(pool["name"], (pool, pool_place))
         _check_pool(pool, pool_place)
+    # Of two with one name, the sockets are alike too.
+    _check_addresses(app, list(pools.values()))
     for index, location in enumerate(app["locations"]):
         _check_location(app, location, place.key("locations").item(index))
 
@@ -67,6 +68,27 @@ def _check_globals(app: App, place: Place) -> None:
         place.key("process_control_timeout").error(
             f"{place.show(timeout)} is not shorter than stopwaitsecs: {app['stopwaitsecs']}: the supervisor would kill a master that waits for its workers"
         )
+
+
+def _check_addresses(app: App, pools: list[tuple[dict[str, Any], Place]]) -> None:
+    """Of all pools, and of the sockets at which they tell their status, which no other rule knows of."""
+    places = [(pool["socket"], place.key("socket")) for pool, place in pools]
+    places += [(pool["pool"]["pm.status_listen"], place.key("pool").key("pm.status_listen")) for pool, place in pools if "pm.status_listen" in pool["pool"]]
+    taken: list[Endpoint] = []
+    for value, place in places:
+        try:
+            address = Endpoint.parse(value)
+        except ValueError as error:
+            place.error(f"{place.show(value)} {error}")
+            continue
+        if re.search("[=,]", address.path):
+            place.error(f"{place.show(value)} contains = or a comma, which php-fpm cannot hand over to itself when it reloads")
+        # That of the app itself is looked at as those of all kinds are.
+        if address.is_remote() and not app["allow_remote"] and taken:
+            place.error(f"{place.show(value)} can be reached from other hosts, and FastCGI knows no authentication: use 127.0.0.1, or say allow_remote: true")
+        if any((address.path, address.port) == (other.path, other.port) and address.overlaps(other) for other in taken):
+            place.error(f"{place.show(value)} is the address of two things of this app: give one of them another, or its pool another name")
+        taken.append(address)
 
 
 def _check_pool(pool: dict[str, Any], place: Place) -> None:

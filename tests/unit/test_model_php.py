@@ -509,9 +509,10 @@ def test_a_pool_that_does_not_start_by_itself_tells_no_status():
     assert made(php(autostart=False))["status_probes"] == []
 
 
-def test_a_status_may_be_told_at_a_port():
-    (probe,) = made(php(pool={"pm.status_listen": "127.0.0.1:9101"}))["status_probes"]
-    assert probe["address"] == "127.0.0.1:9101"
+@pytest.mark.parametrize("port", ["127.0.0.1:9101", 9101])
+def test_a_status_may_be_told_at_a_port_of_this_host(port):
+    (probe,) = made(php(pool={"pm.status_listen": port}))["status_probes"]
+    assert probe["address"] == pool(pool={"pm.status_listen": port})["pm.status_listen"] == "127.0.0.1:9101"
 
 
 # nginx

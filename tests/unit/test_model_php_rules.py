@@ -77,6 +77,17 @@ def at(path="/forum", **keys):
         (php(socket="127.0.0.1:9000", socket_mode="0660"), "socket", "is not a unix socket: socket_mode has no meaning"),
         (php(pools=[{"name": "api", "socket": "0.0.0.0:9000"}]), "pools[0].socket", "can be reached from other hosts"),
         (php(pools=[{"name": "api", "socket": "9000x"}]), "pools[0].socket", "is neither an absolute path nor addr:port"),
+        (php(socket="/run/a=b.sock"), "socket", "contains = or a comma, which php-fpm cannot hand over to itself when it reloads"),
+        (php(pools=[{"name": "api", "socket": "/run/a,b.sock"}]), "pools[0].socket", "contains = or a comma"),
+        (php(pool={"pm.status_listen": "here"}), "pool.pm.status_listen", '"here" is neither an absolute path nor addr:port'),
+        (php(pool={"pm.status_listen": True}), "pool.pm.status_listen", "true is not text"),
+        (php(pool={"pm.status_listen": "*:9101"}), "pool.pm.status_listen", '"*:9101" can be reached from other hosts'),
+        (php(pools=[{"name": "status"}]), "pool.pm.status_listen", "/status.sock\" is the address of two things of this app: give one of them another, or its"),
+        (
+            php(pools=[{"name": "api", "socket": "127.0.0.1:9101", "pool": {"pm.status_listen": "9101"}}]),
+            "pools[0].pool.pm.status_listen",
+            '"9101" is the address of two things of this app',
+        ),
         # Requests
         (at(params={"SCRIPT_NAME": "/x"}), "locations[0].params.SCRIPT_NAME", "is decided by root and path"),
         (at(params={"PATH_INFO": "/x"}), "locations[0].params.PATH_INFO", "is decided by root and path"),
@@ -197,8 +208,8 @@ def test_a_system_whose_php_is_not_known_asks_for_the_version():
 
 
 @pytest.mark.parametrize("state", ["absent", "purged"])
-def test_an_app_that_goes_needs_no_root(state):
-    assert made({"name": "forum", "kind": "php_fpm", "state": state})["programs"] == []
+def test_an_app_that_goes_needs_no_root_and_no_version(state):
+    assert made({"name": "forum", "kind": "php_fpm", "state": state}, php=UNKNOWN_SYSTEM)["programs"] == []
 
 
 # Between apps
@@ -223,7 +234,19 @@ def test_a_socket_that_another_app_has_is_refused(other, supervisor):
 
 def test_two_pools_of_one_app_on_one_socket_are_refused():
     (error,) = errors(php(pools=[{"name": "a", "socket": "127.0.0.1:9000"}, {"name": "b", "socket": "localhost:9000"}]))
-    assert '"localhost:9000" is also the address of fcgi_apps[forum]' in error
+    assert error.startswith('fcgi_apps[forum].pools[1].socket: "tcp://localhost:9000" is the address of two things of this app')
+
+
+@pytest.mark.parametrize("supervisor", ["fcgivisord", "supervisord"])
+def test_the_socket_path_of_an_app_that_is_too_long_is_one_error(supervisor):
+    (error,) = errors(php(), run_dir="/" + "x" * 105, supervisor=supervisor)
+    assert error.startswith("fcgi_apps[forum].socket: ")
+
+
+def test_a_socket_path_that_is_too_long_is_named_with_its_pool():
+    found = errors(php(pools=[{"name": "a", "socket": "/run/a.sock"}, {"name": "b" * 26}]), run_dir="/" + "x" * 80)
+    assert [error.split(":")[0] for error in found] == ["fcgi_apps[forum].pools[1].socket"]
+    assert "is a path of 119 bytes" in found[0]
 
 
 def test_apps_may_share_a_user_and_each_has_a_master_of_its_own():
@@ -271,6 +294,7 @@ def test_what_rarely_is_meant_is_a_warning(keys, warning):
         {"php_admin_value": {"upload_max_filesize": "1M"}},
         {"start_delay": 5},
         {"pools": [{"name": "forum"}]},
+        {"allow_remote": True, "pool": {"pm.status_listen": "*:9101"}, "pools": [{"name": "api", "socket": "0.0.0.0:9102"}]},
     ],
 )
 def test_what_is_meant_is_no_warning(keys):
