@@ -114,5 +114,4 @@ def _fill_location(location: Location, app: App, options: Options) -> None:
     )
     if app["kind"] == "php_fpm":
         pool = php.pool_of(app, location["pool"])
-        # What PHP would refuse, nginx need not take: its own limit of 1m is smaller than PHP's.
-        _set_missing(location, index=["index.php", "index.html"], deny=[], client_max_body_size=str(php.setting(pool, "post_max_size") or "8M"))
+        _set_missing(location, index=["index.php", "index.html"], deny=[], client_max_body_size=php.largest_body(pool))

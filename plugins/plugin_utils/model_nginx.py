@@ -169,7 +169,7 @@ def _php(app: App, location: Location, options: Options) -> dict[str, Any]:
         "root": app["root"],
         "index": location["index"],
         "front_controller": f"{prefix}/index.php" if location["front_controller"] else None,
-        "denied": [f"{prefix}{path.rstrip('/')}" for path in location["deny"]],
+        "denied": list(dict.fromkeys(f"{prefix}{path.rstrip('/')}" for path in location["deny"])),
         "script": rf"(?s)^{re.escape(prefix)}(?<{_script(options)}>/.+?\.php)(?<{_script(options)}_info>/.*)?\z",
         "file": f"${_script(options)}",
         "hidden": r"/\.(?!well-known/)",

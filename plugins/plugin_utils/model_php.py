@@ -24,6 +24,7 @@ from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import A
 
 PING_PATH = "/fpm-ping"
 STATUS_PATH = "/fpm-status"
+POST_MAX_SIZE = "8M"  # of php.ini, where it says nothing
 _STATUS_LISTEN_SINCE = (8, 0)  # PHP
 _MOST_SPARE = 3  # processes, of Debian's and upstream's www.conf
 
@@ -146,6 +147,13 @@ def size(value: Any) -> int | None:
 def setting(keys: dict[str, Any], directive: str) -> Any:
     """A setting of PHP of a pool; None where it is PHP's own."""
     return keys["php_admin_value"].get(directive, keys["php_value"].get(directive))
+
+
+def largest_body(keys: dict[str, Any]) -> str:
+    """What nginx need not refuse, since PHP does not: its own limit of 1m is smaller than PHP's. keys: of a pool."""
+    value = str(setting(keys, "post_max_size") or POST_MAX_SIZE).strip()
+    # A wrong one is for a rule to refuse.
+    return value if (size(value) or 0) > 0 else "0"
 
 
 def pool_of(app: App, name: str | None) -> dict[str, Any]:

@@ -30,7 +30,7 @@ _MANAGED_GLOBALS = {
 }
 # PHP takes a word for 0, or warns at each start, without saying where it stands.
 _SIZES = ("memory_limit", "post_max_size", "upload_max_filesize")
-_PHP_SIZES = {"post_max_size": "8M", "upload_max_filesize": "2M"}  # of php.ini, where it says nothing
+_PHP_SIZES = {"post_max_size": php.POST_MAX_SIZE, "upload_max_filesize": "2M"}
 
 
 def check(app: App, place: Place) -> None:
@@ -101,7 +101,7 @@ def _check_pool(pool: dict[str, Any], place: Place) -> None:
                 place.key(key).key(directive).error(f"{place.show(value)} is not a size, such as 256M")
     sizes = {directive: php.size(php.setting(pool, directive) or default) for directive, default in _PHP_SIZES.items()}
     post, upload = sizes["post_max_size"], sizes["upload_max_filesize"]
-    if post and upload and post < upload:  # post_max_size: 0 is no limit
+    if post and upload and 0 < post < upload:  # 0 and less are no limit
         default = "" if php.setting(pool, "post_max_size") else ", PHP's own"
         place.key("php_admin_value").error(
             f"post_max_size is {php.setting(pool, 'post_max_size') or _PHP_SIZES['post_max_size']}{default}, smaller than upload_max_filesize: "
@@ -116,6 +116,9 @@ def _check_location(app: App, location: Location, place: Place) -> None:
     for name in ("SCRIPT_NAME", "PATH_INFO", "DOCUMENT_ROOT"):
         if name in location["params"]:
             place.key("params").key(name).error("is decided by root and path")
+    for index, path in enumerate(location["deny"]):
+        if path == "/":
+            place.key("deny").item(index).error('"/" is all of the location: name what is in it')
 
 
 def warnings(app: App) -> Iterator[tuple[str, str]]:
@@ -124,14 +127,16 @@ def warnings(app: App) -> Iterator[tuple[str, str]]:
         return
     if app["reload_signal"] != "USR2":
         yield "reload_signal", f"{app['reload_signal']} does not make php-fpm read its configuration: USR2 does"
+    if php.seconds(app["global"]["process_control_timeout"]) == 0:
+        yield "global.process_control_timeout", "0 has a stop or a reload end requests in flight"
     for index, location in enumerate(app["locations"]):
         pool = php.pool_of(app, location["pool"])
         limit, timeout = php.seconds(pool["pool"].get("request_terminate_timeout", 0)), _nginx_seconds(location["read_timeout"])
-        if limit and timeout and limit >= timeout:
+        if limit and timeout is not None and limit >= timeout:
             key = f"locations[{index}].read_timeout"
             yield key, f"{location['read_timeout']} is not longer than request_terminate_timeout: nginx gives up first, and the script goes on for nobody"
 
 
-def _nginx_seconds(time: str) -> int | None:
+def _nginx_seconds(time: str) -> float | None:
     found = re.fullmatch(r"([0-9]+)(ms|s|m|h|d)", time)
-    return int(found[1]) * {"ms": 0, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]] if found else None
+    return int(found[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]] if found else None

@@ -537,6 +537,7 @@ def test_a_pool_that_a_location_names_is_an_upstream_of_its_own():
         ({"php_value": {"post_max_size": "1G"}}, "1G"),
         ({"php_value": {"post_max_size": "1G"}, "php_admin_value": {"post_max_size": "9M"}}, "9M"),
         ({"php_value": {"post_max_size": 0}}, "0"),
+        ({"php_value": {"post_max_size": "-1"}}, "0"),
     ],
 )
 def test_nginx_takes_what_php_would_take_and_no_more(keys, limit):
@@ -598,7 +599,7 @@ def test_scripts_are_passed_on_by_their_real_path_so_that_a_release_switch_is_se
         ({"path": "/forum"}, {"prefix": "/forum", "directory": "^~ /forum/", "index": ["index.php", "index.html"], "front_controller": None, "denied": []}),
         ({"path": "/", "index": "app.php", "front_controller": True}, {"prefix": "", "directory": "/", "index": ["app.php"], "front_controller": "/index.php"}),
         ({"path": "/forum/", "front_controller": True}, {"front_controller": "/forum/index.php"}),
-        ({"path": "/forum", "deny": ["/data", "/conf/"]}, {"denied": ["/forum/data", "/forum/conf"]}),
+        ({"path": "/forum", "deny": ["/data", "/conf/", "/data/"]}, {"denied": ["/forum/data", "/forum/conf"]}),
         ({"path": "/", "deny": "/data"}, {"denied": ["/data"]}),
     ],
 )

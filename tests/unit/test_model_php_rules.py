@@ -98,6 +98,7 @@ def at(path="/forum", **keys):
         (at(index=["index.php; }"]), "locations[0].index[0]", "is not the name of a file"),
         (at(deny=["data"]), "locations[0].deny[0]", 'does not begin with "/"'),
         (at(deny=["/a b"]), "locations[0].deny[0]", "contains ' '"),
+        (at(deny=["/data", "/"]), "locations[0].deny[1]", '"/" is all of the location: name what is in it'),
         (at(front_controller="index.php"), "locations[0].front_controller", '"index.php" is not true or false'),
         # What php-fpm cannot hold
         (php(environment={"A": "$HOME"}), "environment.A", "the value (not shown) begins with a $, as the name of another variable does"),
@@ -273,6 +274,14 @@ def test_apps_may_share_a_user_and_each_has_a_master_of_its_own():
             {"pools": [{"name": "api", "pool": {"request_terminate_timeout": "1h"}}], "locations": [{"path": "/a"}, {"path": "/b", "pool": "api"}]},
             "locations[1].read_timeout: 60s is not longer",
         ),
+        (
+            {"pool": {"request_terminate_timeout": 1}, "locations": [{"path": "/", "read_timeout": "500ms"}]},
+            "locations[0].read_timeout: 500ms is not longer",
+        ),
+        (
+            {"global": {"process_control_timeout": 0}},
+            "global.process_control_timeout: 0 has a stop or a reload end requests in flight",
+        ),
         ({"locations": [{"path": "/", "params": {"A": "$document_root"}}]}, "locations[0].params.A: $document_root names a link"),
     ],
 )
@@ -291,6 +300,8 @@ def test_what_rarely_is_meant_is_a_warning(keys, warning):
         {"pool": {"request_terminate_timeout": "2m"}, "locations": [{"path": "/", "read_timeout": "125s"}]},
         {"php_admin_value": {"memory_limit": "-1", "post_max_size": "0", "upload_max_filesize": "64M"}},
         {"php_admin_value": {"upload_max_filesize": "64M", "post_max_size": "65m"}},
+        {"php_admin_value": {"upload_max_filesize": "64M", "post_max_size": "-1"}},
+        {"php_admin_value": {"upload_max_filesize": "-1"}},
         {"php_admin_value": {"upload_max_filesize": "1M"}},
         {"start_delay": 5},
         {"pools": [{"name": "forum"}]},
