@@ -113,7 +113,7 @@ def _check_location(app: App, location: Location, place: Place) -> None:
     names = [pool["name"] for pool in app["pools"]]
     if location["pool"] is not None and location["pool"] not in names:
         place.key("pool").error(f"{place.show(location['pool'])} is not one of the app's pools: {', '.join(names) or 'it has none but its own'}")
-    for name in ("SCRIPT_NAME", "PATH_INFO", "DOCUMENT_ROOT"):
+    for name in ("SCRIPT_FILENAME", "SCRIPT_NAME", "PATH_INFO", "DOCUMENT_ROOT"):
         if name in location["params"]:
             place.key("params").key(name).error("is decided by root and path")
     for index, path in enumerate(location["deny"]):

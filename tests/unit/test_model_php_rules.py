@@ -89,6 +89,7 @@ def at(path="/forum", **keys):
             '"9101" is the address of two things of this app',
         ),
         # Requests
+        (at(params={"SCRIPT_FILENAME": "/x"}), "locations[0].params.SCRIPT_FILENAME", "is decided by root and path"),
         (at(params={"SCRIPT_NAME": "/x"}), "locations[0].params.SCRIPT_NAME", "is decided by root and path"),
         (at(params={"PATH_INFO": "/x"}), "locations[0].params.PATH_INFO", "is decided by root and path"),
         (at(params={"DOCUMENT_ROOT": "/x"}), "locations[0].params.DOCUMENT_ROOT", "is decided by root and path"),
