@@ -116,8 +116,7 @@ def fill_pool(keys: dict[str, Any], name: str, options: Options, app: App) -> No
     given = keys["pool"]
     manager = given.get("pm", "dynamic")
     children = given.get("pm.max_children", 5)
-    most = int(children) if str(children).isdigit() else 5
-    spare = {"pm.start_servers": min(2, most), "pm.min_spare_servers": 1, "pm.max_spare_servers": min(_MOST_SPARE, most)} if manager == "dynamic" else {}
+    spare = _spare(given, _number(children, 5)) if manager == "dynamic" else {}
     directory = run_dir(app, options)
     defaults = {"pm": manager, "pm.max_children": children, **spare, "ping.path": PING_PATH, "pm.status_path": STATUS_PATH}
     if version_tuple(app["php_version"]) >= _STATUS_LISTEN_SINCE:
@@ -126,6 +125,17 @@ def fill_pool(keys: dict[str, Any], name: str, options: Options, app: App) -> No
     if "request_slowlog_timeout" in given:
         defaults["slowlog"] = posixpath.join(slow_log_dir(app, options), f"{name}.slow.log" if name else "slow.log")
     keys["pool"] = {**defaults, **given}
+
+
+def _spare(given: dict[str, Any], children: int) -> dict[str, int]:
+    """Of a dynamic pool: what php-fpm accepts beside what is given."""
+    least = _number(given.get("pm.min_spare_servers"), 1)
+    most = _number(given.get("pm.max_spare_servers"), max(least, min(_MOST_SPARE, children)))
+    return {"pm.start_servers": least + (most - least) // 2, "pm.min_spare_servers": least, "pm.max_spare_servers": most}
+
+
+def _number(value: Any, otherwise: int) -> int:
+    return int(value) if re.fullmatch("[0-9]{1,9}", str(value)) else otherwise
 
 
 def version_tuple(version: str) -> tuple[int, ...]:

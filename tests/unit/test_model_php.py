@@ -281,11 +281,22 @@ def test_spare_processes_are_a_matter_of_dynamic_pools_alone(manager):
     assert not [key for key in pool(pool={"pm": manager}) if "spare" in key or "start" in key]
 
 
-@pytest.mark.parametrize("children", [1, 2, 3, 50])
-def test_a_pool_of_any_size_has_spare_processes_that_php_fpm_accepts(children):
-    found = pool(pool={"pm.max_children": children})
-    least, most, start = (found[f"pm.{name}"] for name in ("min_spare_servers", "max_spare_servers", "start_servers"))
-    assert 1 <= least <= start <= most <= children
+@pytest.mark.parametrize(
+    ("given", "spare"),
+    [
+        ({"pm.max_children": 1}, (1, 1, 1)),
+        ({"pm.max_children": 2}, (1, 1, 2)),
+        ({"pm.max_children": 50}, (1, 2, 3)),
+        ({"pm.max_children": 50, "pm.min_spare_servers": "5"}, (5, 5, 5)),
+        ({"pm.max_children": 50, "pm.max_spare_servers": 20}, (1, 10, 20)),
+        ({"pm.max_children": 50, "pm.min_spare_servers": 5, "pm.max_spare_servers": 10}, (5, 7, 10)),
+        ({"pm.max_children": 50, "pm.start_servers": 3}, (1, 3, 3)),
+        ({"pm.max_children": "many", "pm.max_spare_servers": "some"}, (1, 2, "some")),  # for php-fpm to refuse
+    ],
+)
+def test_spare_processes_that_are_not_given_fit_to_those_that_are(given, spare):
+    found = pool(pool=given)
+    assert [str(found[f"pm.{name}"]) for name in ("min_spare_servers", "start_servers", "max_spare_servers")] == list(map(str, spare))
 
 
 def test_settings_of_php_are_values_and_flags_for_scripts_or_for_the_operator_alone():
