@@ -103,7 +103,8 @@ def _pool(app: App, keys: dict[str, Any], name: str, environment: dict[str, str]
     settings.update(keys["pool"])
     settings.update({key: listen(value) for key, value in settings.items() if key == "pm.status_listen"})
     # As systemd and supervisord name it; clear_env leaves nothing else of the master's environment.
-    settings.update({f"env[{variable}]": value for variable, value in {"HOME": app["home"], "USER": app["user"], **environment}.items()})
+    variables = {"HOME": app["home"], "USER": app["user"], "LOGNAME": app["user"], **environment}
+    settings.update({f"env[{variable}]": value for variable, value in variables.items()})
     for key in ("php_value", "php_admin_value"):
         for directive, value in keys[key].items():
             flag = isinstance(value, bool)
@@ -172,8 +173,8 @@ def pool_of(app: App, name: str | None) -> dict[str, Any]:
 
 
 def reload_digest(app: App, options: Options) -> str:
-    """Changes with what a reload (USR2) applies: the pools' configuration, and the release, whose code the opcode cache holds."""
-    return _hash([files(app, options)["vars"], app["release"] and app["release"]["version"]])
+    """Changes with what a reload (USR2) applies: the pools' configuration, extensions, and the release, whose code the opcode cache holds."""
+    return _hash([files(app, options)["vars"], sorted(app["php_extensions"]), app["release"] and app["release"]["version"]])
 
 
 def unseen(app: App, options: Options) -> list[Any]:

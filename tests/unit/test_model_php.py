@@ -170,6 +170,7 @@ def marks(supervisor, others=(), **keys):
         {"php_value": {"date.timezone": "UTC"}},
         {"php_admin_value": {"memory_limit": "256M"}},
         {"environment": {"A": "b"}},
+        {"php_extensions": ["gd"]},
         {"global": {"emergency_restart_threshold": 5}},
         {"release": {**RELEASE, "version": "2"}},
     ],
@@ -249,6 +250,7 @@ def test_a_small_app_has_a_master_with_one_pool_and_a_default_for_everything_els
             "decorate_workers_output": False,
             "env[HOME]": "/nonexistent",
             "env[USER]": "fcgi-forum",
+            "env[LOGNAME]": "fcgi-forum",
         },
     }
 
@@ -315,7 +317,7 @@ def test_settings_of_php_are_values_and_flags_for_scripts_or_for_the_operator_al
 def test_the_environment_of_scripts_is_the_operators_over_the_users():
     found = pool(environment={"HOME": "/srv/forum", "N": 1, "ON": True}, home="/srv/elsewhere")
     assert {key: found[key] for key in found if key.startswith("env[")} == {
-        "env[HOME]": "/srv/forum", "env[USER]": "fcgi-forum", "env[N]": "1", "env[ON]": "true",
+        "env[HOME]": "/srv/forum", "env[USER]": "fcgi-forum", "env[LOGNAME]": "fcgi-forum", "env[N]": "1", "env[ON]": "true",
     }  # fmt: skip
 
 
@@ -336,6 +338,7 @@ def test_a_further_pool_has_its_own_socket_and_settings_and_the_apps_environment
         "decorate_workers_output": False,
         "env[HOME]": "/nonexistent",
         "env[USER]": "fcgi-forum",
+        "env[LOGNAME]": "fcgi-forum",
         "env[A]": "app",
         "env[B]": "api",
         "php_admin_value[memory_limit]": "1G",
@@ -459,6 +462,7 @@ HEALTHY_LOCATIONS = [
     {"path": "/forum", "server_name": "forum.example.org", "params": {"A": "b", "C": "$host"}},
     {"path": "/board", "front_controller": True},
     {"path": "/api", "pool": "api"},
+    {"path": "/start", "index": ["start.html", "start.php"], "front_controller": True},
 ]
 
 
@@ -470,6 +474,10 @@ HEALTHY_LOCATIONS = [
         ("/forum/health.php", "/forum/health.php", "/health.php", ""),
         ("/forum/health.php/deep", "/forum/health.php", "/health.php", "/deep"),
         ("/forum/a%20b.php", "/forum/a b.php", "/a b.php", ""),
+        ("/forum", "/forum/index.php", "/index.php", ""),
+        ("/forum/x.php/%0a", "/forum/x.php", "/x.php", "/\n"),
+        ("/start/", "/start/start.php", "/start.php", ""),
+        ("/start/x", "/start/index.php", "/index.php", ""),
         ("/board/", "/board/index.php", "/index.php", ""),
         ("/board/health/deep", "/board/index.php", "/index.php", ""),
         ("/board/health.php", "/board/health.php", "/health.php", ""),
