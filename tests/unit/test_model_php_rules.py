@@ -103,6 +103,7 @@ def at(path="/forum", **keys):
         (at(front_controller="index.php"), "locations[0].front_controller", '"index.php" is not true or false'),
         # What php-fpm cannot hold
         (php(environment={"A": "$HOME"}), "environment.A", "the value (not shown) begins with a $, as the name of another variable does"),
+        (php(environment={"A": "hush$pool"}), "environment.A", "the value (not shown) contains $pool, which is the name of the pool everywhere"),
         (php(environment={"A": "hush\nhush"}), "environment.A", "the value (not shown) contains a control character"),
         (php(pools=[{"name": "api", "environment": {"A": "$HOME"}}]), "pools[0].environment.A", "the value (not shown) begins with a $"),
         (php(pool={"chdir": ""}), "pool.chdir", "is empty, which php-fpm refuses; php.ini writes none"),
