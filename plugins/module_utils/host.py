@@ -326,6 +326,12 @@ def descendants(ancestor):
     return family
 
 
+def process_group(pid_file):
+    """Return the pids of the process group that the process of a pid file led, which may have died; none where there is no such file."""
+    leader = read(pid_file).strip() if pid_file else ""
+    return {pid for pid in pids() if stat_fields(pid)[2:3] == [leader]} if leader.isdigit() else set()
+
+
 @functools.cache
 def socket_holders():
     """Return {inode: pids of the processes that have this socket open}."""
@@ -604,7 +610,7 @@ def problems(params, own):
         if problem:
             found.append(f"fcgi_apps[{item['app']}]: command {item['command']} {problem}")
     for item in params["listens"]:
-        problem = listen_problem(item["address"], own, {section.name for section in foreign})
+        problem = listen_problem(item["address"], own | process_group(item["pid_file"]), {section.name for section in foreign})
         if problem:
             found.append(f"fcgi_apps[{item['app']}]: {item['address']} {problem}")
     return found

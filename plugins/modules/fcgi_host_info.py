@@ -94,6 +94,11 @@ options:
         description: As V(unix:///run/fastcgi/shop.sock), V(unix:/run/fastcgi/shop.sock), V(tcp://127.0.0.1:9000) or V(127.0.0.1:9000).
         type: str
         required: true
+      pid_file:
+        description:
+          - A file with the process ID of the app's own master. What is in use by that one's process group, which may outlive it, is free for the app.
+        type: path
+        version_added: 1.1.0
   paths_executable:
     description: Paths of which to tell whether there is an executable file.
     type: list
@@ -376,7 +381,7 @@ def main():
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {"app": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
+                "options": {"app": {"type": "str", "required": True}, "address": {"type": "str", "required": True}, "pid_file": {"type": "path"}},
             },
             "paths_executable": {"type": "list", "elements": "path", "default": []},
             "directories": {"type": "list", "elements": "path", "default": []},
