@@ -31,8 +31,8 @@ attributes:
   idempotent:
     support: partial
     details: >-
-      V(restarted) and V(reloaded) act each time. A program whose own configuration changed is reloaded each time until the whole list of O(declared) has
-      come to run, which a selection does not count as.
+      V(restarted) and V(reloaded) act each time. A program whose own configuration changed is reloaded each time until the whole list of O(declared),
+      and no selection of it, has come to run, with nothing pending.
     description: When run twice in a row with the same arguments, the second run changes nothing.
 options:
   state:

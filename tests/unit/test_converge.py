@@ -104,7 +104,7 @@ def test_a_signal_reaches_what_has_run_since_before_the_call_once_it_has_started
 
 
 def test_what_is_replaced_in_the_same_call_gets_no_signal():
-    supervisor = Signalled(RUNNING, ("stopped", None), ANEW)
+    supervisor = Signalled(RUNNING, ANEW)
     converger = Converger(supervisor, supervisor.survey(), {"shop": 0}, {"shop": 0}, 5, Journal(None))
     reload = Step("reload", "shop", ("shop",), signal="USR2")
     converger.run(Plan((reload, Step("start", "shop", ("shop",))), frozenset({"shop"})))
