@@ -41,7 +41,7 @@ options:
         section changed, fcgivisord takes the change. Under supervisord it stays pending, since that starts whatever is added; if only some processes of a
         pool were stopped by hand, the pool is updated and those are stopped again. Processes that are exited or fatal are started again.
         Where C(reload_digest) of a program is not what it was in the generation that came to run last, or in one since, its C(reload_signal) (V(HUP), if it
-        has none) is sent to each process that has run since before this call. One that comes or goes is none, since the program's command differs then.
+        has none) is sent to each process that has run since before this call. A digest that comes or goes is no change, since the command differs then.
         In V(started) and V(restarted) likewise.
       - V(started), like V(present), and what was stopped by hand or is not started by itself is started too.
       - V(stopped), processes are stopped, exited or fatal. A process that is being tried again (backoff) is stopped.
