@@ -99,6 +99,12 @@ options:
           - A file with the process ID of the app's own master. What is in use by that one's process group, which may outlive it, is free for the app.
         type: path
         version_added: 1.1.0
+  packages:
+    description: Packages of the operating system to look for.
+    type: list
+    elements: str
+    default: []
+    version_added: 1.1.0
   paths_executable:
     description: Paths of which to tell whether there is an executable file.
     type: list
@@ -274,6 +280,12 @@ digests:
   returned: success
   type: dict
   sample: {"/etc/systemd/system/fcgivisord.service": "da39a3ee5e6b4b0d3255bfef95601890afd80709"}
+packages_missing:
+  description: Those of O(packages) that are not installed.
+  returned: success
+  type: list
+  elements: str
+  version_added: 1.1.0
 python_venv:
   description: Whether the Python that runs modules here can make a venv; Debian has a package of its own for that.
   returned: success
@@ -383,6 +395,7 @@ def main():
                 "default": [],
                 "options": {"app": {"type": "str", "required": True}, "address": {"type": "str", "required": True}, "pid_file": {"type": "path"}},
             },
+            "packages": {"type": "list", "elements": "str", "default": []},
             "paths_executable": {"type": "list", "elements": "path", "default": []},
             "directories": {"type": "list", "elements": "path", "default": []},
             "digests": {"type": "list", "elements": "path", "default": []},

@@ -191,7 +191,6 @@ def status_probes(app: App) -> list[dict[str, Any]]:
     return [
         {
             "name": " ".join(filter(None, [app["name"], pool["name"] if pool is not app else ""])),
-            "program": app["name"],
             "address": Endpoint.parse(pool["pool"].get("pm.status_listen") or pool["socket"]).connect,
             "mode": "php_fpm_status",
             "script_name": pool["pool"]["pm.status_path"],
