@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import json
 import pathlib
+import pwd
+import shlex
 import shutil
+import subprocess
 import tempfile
 
 import rendering
@@ -16,7 +20,6 @@ from ansible_collections.webops.fastcgi.plugins.module_utils import fastcgi
 from supervisord import FCGIVISORD, Supervisord
 
 USER = "www-data"  # an account that every host has
-PHP_FPM = "/usr/sbin/php-fpm8.2"
 
 
 @contextlib.contextmanager
@@ -71,3 +74,16 @@ def ask(socket, script, timeout=20, **params):
     with contextlib.suppress(ValueError):
         return json.loads(body)
     return body
+
+
+def command(directory, name):
+    """The words that a supervisor runs for an app."""
+    sections = configparser.ConfigParser(interpolation=None, strict=True)
+    sections.read(directory / "fcgi/web/fcgi_app/current/supervisord.conf")
+    (section,) = (found for found in sections.sections() if found.endswith(f":{name}"))
+    return shlex.split(sections[section]["command"].replace("%%", "%"))
+
+
+def start(words, user=USER, **options):
+    """Run them as a user, as the leader of a process group, like a supervisor."""
+    return subprocess.Popen(words, stdin=subprocess.DEVNULL, user=user, group=pwd.getpwnam(user).pw_gid, extra_groups=[], start_new_session=True, **options)
