@@ -170,6 +170,13 @@ def test_another_master_of_the_same_user_is_left_alone(start, clean_up):
     assert killed.has_ended() and other.is_unharmed()
 
 
+def test_a_pool_of_the_same_name_of_another_master_of_the_same_user_is_left_alone(start, impostor, clean_up):
+    killed, other = start("forum"), impostor("php-fpm: pool forum")
+    killed.kill()
+    clean_up()
+    assert killed.has_ended() and other.poll() is None
+
+
 def test_another_master_that_has_got_the_number_of_a_dead_one_is_left_alone(start, clean_up, directory):
     other = start("blog")
     name_in_pid_file(directory, other.process.pid)
