@@ -33,13 +33,22 @@ def directory_for_all():
         shutil.rmtree(path)
 
 
+def places(directory):
+    """Where things lie: names of the model's options, and their directories."""
+    return {f"{name}_dir": str(directory / name) for name in ("run", "log", "srv")}
+
+
+def complete(directory, apps):
+    """The apps with what all of them need here."""
+    return [{"kind": "php_fpm", "user": USER, "root": str(directory / "www"), **app} for app in apps]
+
+
 def install(directory, apps, provider="fcgivisord", server="", **variables):
     """Write the roles' files for these apps, and make the directories that a deployment would."""
-    places = {f"fcgi_{name}_dir": str(directory / name) for name in ("run", "log", "srv")}
-    apps = [{"kind": "php_fpm", "user": USER, "root": str(directory / "www"), **app} for app in apps]
     for name in ("run", "log"):
         (directory / name).mkdir()
-    shared = {"fcgi_set": "web", "fcgi_apps": apps, "fcgi_supervisor_provider": provider, **places, **variables}
+    shared = {f"fcgi_{name}": path for name, path in places(directory).items()}
+    shared.update({"fcgi_set": "web", "fcgi_apps": complete(directory, apps), "fcgi_supervisor_provider": provider, **variables})
     files = rendering.install([shared], directory, server)
     (tmpfiles,) = (file.text for file in files if file.path == "tmpfiles.conf")
     for kind, path, mode, owner, group, _age in (line.split() for line in tmpfiles.splitlines() if line.startswith("d ")):
