@@ -87,7 +87,8 @@ def test_under_supervisord_a_master_ends_what_the_one_before_left_waits_and_bind
     found = program(php(), supervisor="supervisord")
     keys = dict(map(tuple, found["options"]))
     assert found["section"] == "program:forum"
-    leftovers = "/bin/sh /etc/fcgi/default/fcgi_php_fpm/current/leftovers.sh /run/fastcgi/forum/php-fpm.pid"
+    current = "/etc/fcgi/default/fcgi_php_fpm/current"
+    leftovers = f"/bin/sh {current}/leftovers.sh /run/fastcgi/forum/php-fpm.pid {current}/forum.conf forum"
     assert keys["command"] == f"/bin/sh -c '{leftovers} && sleep 1 && exec {MASTER}'"
     assert not [key for key in keys if key.startswith("socket")]
     assert keys["startsecs"] == "3"
@@ -350,8 +351,7 @@ def test_the_socket_of_a_further_pool_is_php_fpms_own_to_bind():
     found = made(php(pools=[{"name": "api"}]), supervisor="fcgivisord")
     assert found["programs"][0]["metadata"]["listen"] == ["unix:/run/fastcgi/forum/api.sock"]
     assert found["listens"] == [
-        {"app": "forum", "address": "unix:///run/fastcgi/forum.sock"},
-        {"app": "forum", "address": "unix:///run/fastcgi/forum/api.sock"},
+        {"app": "forum", "address": f"unix:///run/fastcgi/{path}", "pid_file": "/run/fastcgi/forum/php-fpm.pid"} for path in ("forum.sock", "forum/api.sock")
     ]
 
 
@@ -514,12 +514,12 @@ def test_each_pool_tells_its_status_at_a_socket_of_its_own():
     found = made(php(pools=[{"name": "api", "pool": {"pm.status_path": "/status"}}]), php("old", php_version="7.4"), app(), supervisor="fcgivisord")
     assert found["status_probes"] == [
         {
-            "name": name, "program": program, "address": f"unix:/run/fastcgi/{socket}", "mode": "php_fpm_status", "script_name": path, "timeout": 2,
+            "name": name, "address": f"unix:/run/fastcgi/{socket}", "mode": "php_fpm_status", "script_name": path, "timeout": 2,
         }
-        for name, program, socket, path in (
-            ("forum", "forum", "forum/status.sock", "/fpm-status"),
-            ("forum api", "forum", "forum/api.status.sock", "/status"),
-            ("old", "old", "old.sock", "/fpm-status"),
+        for name, socket, path in (
+            ("forum", "forum/status.sock", "/fpm-status"),
+            ("forum api", "forum/api.status.sock", "/status"),
+            ("old", "old.sock", "/fpm-status"),
         )
     ]  # fmt: skip
 
