@@ -42,8 +42,9 @@ def sections(*apps, **given):
 
 def pool(**keys):
     """The settings (dict) of the only pool, under fcgivisord."""
-    _globals, settings = sections(php(**keys), supervisor="fcgivisord").values()
-    return settings
+    found = sections(php(**keys), supervisor="fcgivisord")
+    assert list(found) == ["global", "forum"]
+    return found["forum"]
 
 
 # The program
