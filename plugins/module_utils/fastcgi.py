@@ -79,7 +79,7 @@ class FastCGIError(Exception):
     * after it: `closed` (before the answer was complete), `silent` (no byte came in time), `unfinished` (the answer began and did not end in time),
       `malformed` (what came is not FastCGI, or its header not CGI);
     * refusals in the protocol's own words: `overloaded`, `cant_multiplex`, `unknown_role`;
-    * or what a caller that judges the response chooses: fcgi_probe has `status` and `body`.
+    * or what a caller that judges the response chooses: fcgi_probe has `status`, `body` and `no_pool`.
     """
 
     def __init__(self, kind: str, message: str) -> None:

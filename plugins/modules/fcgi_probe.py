@@ -27,16 +27,22 @@ options:
     description:
       - V(ping) asks the FastCGI library in the program for its values (C(FCGI_GET_VALUES)). The application itself sees nothing of it, so this proves
         that a worker is free to answer, and nothing about the application. Programs on uWSGI's C(fastcgi-socket) never answer a ping.
+        Php-fpm counts each as accepted and active workers, so a pool whose status is watched is better asked for its C(ping.path).
       - V(request) sends a request as a web server would.
+      - V(php_fpm_status), new in version 1.1.0, asks a pool of php-fpm for its status page, and fails if what comes is none.
+        O(script_name) is its only option of a request.
+        The page is answered by a worker, and so by none while all are busy, unless the pool has a C(pm.status_listen), which is then the address to ask.
     type: str
-    choices: [ping, request]
+    choices: [ping, request, php_fpm_status]
     default: ping
   method: &method
     description: The request's method.
     type: str
     default: GET
   script_name: &script_name
-    description: C(SCRIPT_NAME) of the request, the part of the URL's path that leads to the program. Not percent-encoded.
+    description:
+      - C(SCRIPT_NAME) of the request, the part of the URL's path that leads to the program. Not percent-encoded.
+      - In mode V(php_fpm_status) it is the pool's C(pm.status_path), and required.
     type: str
     default: ""
   path_info: &path_info
@@ -142,6 +148,18 @@ EXAMPLES = r"""
       SCRIPT_FILENAME: /ping
     body: ^pong$
 
+- name: Ask a pool of php-fpm whose pm.status_path is /fpm-status what it does
+  webops.fastcgi.fcgi_probe:
+    address: unix:/run/php/blog-status.sock  # its pm.status_listen, or where it listens
+    mode: php_fpm_status
+    script_name: /fpm-status
+
+- name: Ask many pools, where one that does not answer is a result like any other
+  webops.fastcgi.fcgi_probe:
+    targets: "{{ pools }}"
+  register: asked
+  failed_when: "'probes' not in asked"
+
 - name: Probe several programs at once
   webops.fastcgi.fcgi_probe:
     targets:
@@ -209,23 +227,81 @@ probes:
         - "No answer: V(closed) (the connection ended first), V(silent) (nothing came in time), V(unfinished) (the answer began but did not end in time),
           V(malformed) (the answer is not FastCGI, or its header not CGI)."
         - "Refused in the protocol's own words: V(overloaded), V(cant_multiplex), V(unknown_role)."
-        - "Not the answer that was asked for: V(status), V(body)."
+        - "Not the answer that was asked for: V(status), V(body), V(no_pool) (not the status of a pool of php-fpm)."
       type: str
       sample: refused
     message:
       description: The failure in words, with what helps. Empty if there is none.
       type: str
+    pool:
+      description: What a pool of php-fpm does, V(null) in other modes and if there is no answer.
+      type: dict
+      version_added: 1.1.0
+      contains:
+        pool:
+          description: The pool's own name.
+          type: str
+          sample: blog
+        process_manager:
+          description: V(static), V(dynamic) or V(ondemand).
+          type: str
+          sample: dynamic
+        active_processes:
+          description: Workers that have a request. One of them has this one, unless it was asked at C(pm.status_listen).
+          type: int
+          sample: 3
+        idle_processes:
+          description: Workers that have none.
+          type: int
+          sample: 2
+        total_processes:
+          description: All workers.
+          type: int
+          sample: 5
+        listen_queue:
+          description: Connections that wait for a worker. Php-fpm measures them on TCP alone; at a unix socket it is always 0.
+          type: int
+          sample: 0
+        max_listen_queue:
+          description: The most of them since the start.
+          type: int
+          sample: 0
+        listen_queue_len:
+          description: How many could wait; 0 where php-fpm does not measure it, or not yet.
+          type: int
+          sample: 511
+        max_active_processes:
+          description: The most active workers since the start. Php-fpm counts more for each ping of mode V(ping).
+          type: int
+          sample: 5
+        max_children_reached:
+          description: How often C(pm.max_children) kept php-fpm from starting another worker. A static pool does not count it.
+          type: int
+          sample: 0
+        slow_requests:
+          description: Requests that took longer than C(request_slowlog_timeout).
+          type: int
+          sample: 0
+        accepted_connections:
+          description: Requests since the start.
+          type: int
+          sample: 1712
+        start_since:
+          description: Seconds since the pool's start or reload, with which all counters begin.
+          type: int
+          sample: 86400
 """
 
 import copy
 import re
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.parameters import remove_values
-from ansible_collections.webops.fastcgi.plugins.module_utils import fastcgi
+from ansible_collections.webops.fastcgi.plugins.module_utils import fastcgi, php_fpm_status
 
 _REQUEST_SPEC: dict[str, dict[str, Any]] = {
     "method": {"type": "str", "default": "GET"},
@@ -240,7 +316,7 @@ _REQUEST_SPEC: dict[str, dict[str, Any]] = {
 _TARGET_SPEC: dict[str, dict[str, Any]] = {
     "name": {"type": "str"},
     "address": {"type": "str", "required": True},
-    "mode": {"type": "str", "choices": ["ping", "request"], "default": "ping"},
+    "mode": {"type": "str", "choices": ["ping", "request", "php_fpm_status"], "default": "ping"},
     **_REQUEST_SPEC,
 }
 _ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
@@ -260,13 +336,19 @@ _LONGEST_DELAY = 1.0
 _SHORTEST_SECRET = 8
 
 
+class Expected(NamedTuple):
+    """Which answer is right in mode request."""
+
+    statuses: list[int]
+    pattern: re.Pattern[str]
+
+
 class Request(NamedTuple):
-    """What to send in mode request, and which answer is right."""
+    """What to send. `expected` is None in mode php_fpm_status."""
 
     params: dict[str, str]
     content: bytes
-    statuses: list[int]
-    pattern: re.Pattern[str]
+    expected: Expected | None
 
 
 class Target(NamedTuple):
@@ -298,19 +380,27 @@ def _target(options: dict[str, Any], where: str) -> Target:
         fastcgi.parse_address(address)
     except fastcgi.FastCGIError as error:
         raise ValueError(f"{where}address: {error}") from error
-    if options["mode"] == "request":
-        request = _request(options, where)
-    else:
-        request = None
-        _refuse_request_options(options, where)
+    request = _REQUESTS[options["mode"]](options, where)
     return Target(options["name"] or address, address, request, options["timeout"], options["deadline"])
 
 
-def _refuse_request_options(options: dict[str, Any], where: str) -> None:
-    """A ping that ignored them would report success for something that was never tried."""
+def _refuse_request_options(options: dict[str, Any], where: str, why: str, but: str = "") -> None:
+    """A probe that ignored them would report success for something that was never tried."""
     for name in _REQUEST_SPEC:
-        if options[name] != _REQUEST_SPEC[name]["default"]:
-            raise ValueError(f"{where}{name}: mode ping sends no request to the application; leave {name} out or set mode: request")
+        if name != but and options[name] != _REQUEST_SPEC[name]["default"]:
+            raise ValueError(f"{where}{name}: mode {options['mode']} {why}; leave {name} out or set mode: request")
+
+
+def _ping(options: dict[str, Any], where: str) -> None:
+    _refuse_request_options(options, where, "sends no request to the application")
+
+
+def _status_request(options: dict[str, Any], where: str) -> Request:
+    _refuse_request_options(options, where, "asks for nothing but the pool's status page", but="script_name")
+    path = options["script_name"]
+    if not path.startswith("/"):
+        raise ValueError(f"{where}script_name: mode php_fpm_status needs the pool's pm.status_path, such as /fpm-status; {path!r} does not begin with a slash")
+    return Request(php_fpm_status.params(path), b"", None)
 
 
 def _request(options: dict[str, Any], where: str) -> Request:
@@ -326,7 +416,7 @@ def _request(options: dict[str, Any], where: str) -> Request:
     content = options["request_body"].encode("utf-8", "surrogateescape")
     params = fastcgi.cgi_params(options["method"], options["script_name"], options["path_info"], options["query"], len(content))
     params.update(_extra_params(options["params"], where))
-    return Request(params, content, options["status"], pattern)
+    return Request(params, content, Expected(options["status"], pattern))
 
 
 def _extra_params(params: dict[str, Any], where: str) -> dict[str, str]:
@@ -334,6 +424,9 @@ def _extra_params(params: dict[str, Any], where: str) -> dict[str, str]:
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise ValueError(f'{where}params.{name}: its value is neither text nor a number: quote it, as in HTTPS: "on"')
     return {name: str(value) for name, value in params.items()}
+
+
+_REQUESTS: dict[str, Callable[[dict[str, Any], str], Request | None]] = {"ping": _ping, "request": _request, "php_fpm_status": _status_request}
 
 
 def probe(target: Target, secrets: set[str]) -> dict[str, Any]:
@@ -351,7 +444,7 @@ def probe(target: Target, secrets: set[str]) -> dict[str, Any]:
 def attempt(target: Target, secrets: set[str]) -> dict[str, Any]:
     """Probe once."""
     result: dict[str, Any] = {"name": target.name, "address": target.address, "ok": True}
-    result.update(status=None, headers={}, body="", stderr="", error=None, message="")
+    result.update(status=None, headers={}, body="", stderr="", error=None, message="", pool=None)
     began = time.monotonic()
     try:
         if target.request is None:
@@ -360,7 +453,7 @@ def attempt(target: Target, secrets: set[str]) -> dict[str, Any]:
             response = fastcgi.request(target.address, target.request.params, target.request.content, target.timeout)
             result.update(status=response.status, headers=response.headers)
             result.update(body=_start(_text(response), secrets), stderr=_start(response.stderr, secrets))
-            judge(response, target.request)
+            result.update(pool=judge(response, target.request.expected))
     except fastcgi.FastCGIError as error:
         result.update(ok=False, error=error.kind, message=str(error), stderr=result["stderr"] or _start(error.stderr, secrets))
     return {**result, "seconds": round(time.monotonic() - began, 6)}
@@ -376,13 +469,16 @@ def _text(response: fastcgi.Response) -> str:
     return response.body.decode("utf-8", "replace")
 
 
-def judge(response: fastcgi.Response, request: Request) -> None:
-    """Raise FastCGIError `status` or `body` if the response is not what the request asks for."""
-    if response.status not in request.statuses:
-        expected = " or ".join(str(status) for status in request.statuses)
-        raise fastcgi.FastCGIError("status", f"the answer's status is {response.status}, not {expected}: read its stderr and the program's log")
-    if not request.pattern.search(_text(response)):
-        raise fastcgi.FastCGIError("body", f"{request.pattern.pattern!r} is not found in the answer's body, which has {len(response.body)} bytes")
+def judge(response: fastcgi.Response, expected: Expected | None) -> dict[str, Any] | None:
+    """The pool of php-fpm, if the response is to tell of one. Raise FastCGIError `status`, `body` or `no_pool` if it is not what was asked for."""
+    if expected is None:
+        return php_fpm_status.parse(response)
+    if response.status not in expected.statuses:
+        statuses = " or ".join(str(status) for status in expected.statuses)
+        raise fastcgi.FastCGIError("status", f"the answer's status is {response.status}, not {statuses}: read its stderr and the program's log")
+    if not expected.pattern.search(_text(response)):
+        raise fastcgi.FastCGIError("body", f"{expected.pattern.pattern!r} is not found in the answer's body, which has {len(response.body)} bytes")
+    return None
 
 
 def run(targets: list[Target], secrets: set[str]) -> list[dict[str, Any]]:

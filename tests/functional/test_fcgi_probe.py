@@ -240,14 +240,18 @@ FAULTS = {
     "is overloaded": ("request", "overloaded", reply(end(2))),
     "is no responder": ("request", "unknown_role", reply(end(3))),
     "answers 500": ("request", "status", reply(stdout(b"Status: 500 Internal Server Error\r\n\r\nok") + end())),
+    "answers no status of php-fpm": ("php_fpm_status", "no_pool", reply(stdout(b"Content-Type: application/json\r\n\r\n{}") + end())),
     "answers something else": ("request", "body", reply(stdout(b"Status: 200\r\n\r\nfail") + end())),
 }
+
+
+OPTIONS = {"request": {"body": "^ok"}, "php_fpm_status": {"script_name": "/status"}}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_fault_is_told_apart(fault, serve, run_module):
     mode, error, behave = FAULTS[fault]
-    target = {"name": "shop", "address": serve(behave), "mode": mode, **({"body": "^ok"} if mode == "request" else {})}
+    target = {"name": "shop", "address": serve(behave), "mode": mode, **OPTIONS.get(mode, {})}
     timeout = {"silent": 0.2, "unfinished": 2}.get(error, 60)
     result = run_module("fcgi_probe", {**target, "timeout": timeout})
     assert result["failed"]
@@ -496,6 +500,12 @@ ADDRESS = "127.0.0.1:9001"
         ({"targets": [{"address": ADDRESS, "timeout": -1}]}, "targets[0].timeout: -1.0 is not a number of seconds"),
         ({"address": ADDRESS, "deadline": -1}, "deadline: -1.0 is not a number of seconds"),
         ({"address": ADDRESS, "path_info": "/x"}, "path_info: mode ping sends no request"),
+        ({"address": ADDRESS, "mode": "php_fpm_status"}, "script_name: mode php_fpm_status needs the pool's pm.status_path"),
+        ({"address": ADDRESS, "mode": "php_fpm_status", "script_name": "status"}, "'status' does not begin with a slash"),
+        (
+            {"targets": [{"address": ADDRESS, "mode": "php_fpm_status", "script_name": "/status", "query": "full"}]},
+            "targets[0].query: mode php_fpm_status asks for nothing but the pool's status page",
+        ),
         ({"address": ADDRESS, "mode": "request", "path_info": "x"}, "path_info: 'x' does not begin with a slash"),
         ({"address": ADDRESS, "mode": "request", "body": "("}, "body: '(' is not a regular expression"),
         ({"address": ADDRESS, "mode": "request", "status": []}, "status: an empty list accepts no answer"),
