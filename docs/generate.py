@@ -87,7 +87,7 @@ def section(path, table):
     for key in table.keys:
         inner, marks = table_of(key.type)
         value = f"see [below](#{key.name})" if inner else key.type.words
-        only = f" Only for `kind: {key.kind}`." if key.kind else ""
+        only = f" Only for `kind: {'` and `'.join(key.kinds)}`." if key.kinds else ""
         rows.append(f"| `{key.name}` | {cell(value)} | {cell(default_of(key))} | {cell(key.doc)}{only} |\n")
         if inner:
             inner_path = f"{path}.{key.name}{marks}"

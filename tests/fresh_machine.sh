@@ -19,6 +19,8 @@ trap '"$tools/host" remove "$name"; rm -rf "$clone"' EXIT
 say() { printf '%4d s  %s\n' "$SECONDS" "$*"; }
 fail() { say "FAILED: $*"; exit 1; }
 inside() { "$tools/podman" exec --interactive --workdir /root "$name" "$@"; }
+# A command inside whose output is of interest only if it fails.
+quietly() { inside "$@" >"$clone/output" 2>&1 || { cat "$clone/output"; fail "$*"; }; }
 make_inside() { inside make --no-print-directory --directory "a clone" "$@"; }
 
 # Print the process ids that answered ten requests, once each; fail unless each answer is 200 with "ProcessId: <pid>".
@@ -65,7 +67,7 @@ snapshot() {
 expect_gone() {
     ! ask_ten_times >/dev/null 2>&1 || fail "http://127.0.0.1:8080/hello still answers after make demo-clean"
     # The packages stay; with them purged, the host is as it was, but for what Debian's supervisor forgets itself.
-    comm -13 "$clone/packages" <(packages) | inside xargs apt-get -qq purge --yes >/dev/null 2>&1
+    quietly apt-get -qq purge --yes $(comm -13 "$clone/packages" <(packages))
     comm -3 "$clone/before" <(snapshot) | grep -Ev '^.?(/run/supervisor\.sock|/run/supervisord\.pid|/var/log/supervisor(/supervisord\.log)?)$' >"$clone/left" || true
     [ ! -s "$clone/left" ] || { cat "$clone/left"; fail "make demo-clean left the second column, or took the first"; }
 }
@@ -77,9 +79,9 @@ git clone --quiet "$checkout" "$clone/a clone"
 say "a bare Debian 12 is up ($init), with a clone of $(git -C "$checkout" rev-parse --short HEAD)"
 
 # What the README asks for, and nothing that a minimal Debian lacks.
-inside bash -euc 'SUDO_FORCE_REMOVE=yes apt-get -qq purge --yes sudo && apt-get -qq update && apt-get -qq install --yes make' >/dev/null 2>&1
+quietly bash -euc 'SUDO_FORCE_REMOVE=yes apt-get -qq purge --yes sudo && apt-get -qq update && apt-get -qq install --yes make'
 # A warm package cache, which the 90 s of the demo assume.
-inside apt-get -qq install --download-only --no-install-recommends --yes nginx python3-venv >/dev/null 2>&1
+quietly apt-get -qq install --download-only --no-install-recommends --yes nginx python3-venv
 packages >"$clone/packages"
 snapshot >"$clone/before"
 started=$SECONDS

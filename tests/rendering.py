@@ -20,11 +20,11 @@ import yaml
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 SAMPLES = CHECKOUT / "tests" / "lint" / "nginx_samples.yml"
-ROLES = ("fcgi_nginx", "fcgi_app")
+ROLES = ("fcgi_nginx", "fcgi_app", "fcgi_php_fpm")
 
 # What the roles would have found out about a host.
 HOST = {
-    "ansible_facts": {"fqdn": "web1.example.org", "hostname": "web1"},
+    "ansible_facts": {"fqdn": "web1.example.org", "hostname": "web1", "distribution": "Debian", "distribution_major_version": "12"},
     "fcgi_nginx_group": "www-data",
 }
 

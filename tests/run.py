@@ -4,8 +4,8 @@
 """Run the steps of "make test": python tests/run.py [STEP or GROUP ...]; without arguments, all of them.
 
 Two steps run at a time, each with a budget of seconds that ends it; together they have 45 minutes. A step's output goes to .cache/logs/STEP.log;
-its end is shown if the step fails. A step that runs alone shows its output as it comes. All steps run, whatever fails; then a table of seconds and
-the verdict.
+its end is shown if the step fails. A step that runs alone shows its output as it comes. All steps run, whatever fails; then a table of seconds,
+the lines that say what failed, and the verdict.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,11 @@ DEADLINE = 45 * 60  # seconds for the whole run
 SCENARIO_BUDGETS = {"default": 1000, "pip": 700, "site": 350}
 HEARTBEAT = 60
 TAIL = 60
+# Lines that name a failure, of ansible-playbook, molecule, apt, pytest, ansible-lint and our scripts. What follows explains it.
+TELLING = re.compile(r"^(fatal: |failed: |ERROR|CRITICAL|E: |E  +|FAILED |\[ERROR\]|.*\bError: )")
+EXPLAINED = 3  # lines after one that tells
+SHOWN = 12  # lines of a failed step under the table
+WIDTH = 300  # characters of such a line
 
 
 @dataclasses.dataclass
@@ -144,12 +150,25 @@ def run_all(chosen: list[Step], deadline: float) -> None:
             print(f"... {beat - started:.0f} s: {running} running, {len(queue)} waiting", flush=True)
 
 
+def telling_lines(text: str) -> list[str]:
+    """The last lines of a log that say what failed, each with what explains it; the last lines of all where none does."""
+    lines = text.splitlines()
+    found = {number + more for number, line in enumerate(lines) if TELLING.match(line) for more in range(EXPLAINED + 1)}
+    chosen = [lines[number] for number in sorted(found) if number < len(lines)] or lines
+    return [line[:WIDTH] for line in chosen if line.strip()][-SHOWN:]
+
+
 def report(chosen: list[Step], seconds: float) -> int:
     print(f"\n{'step':<24}{'seconds':>8}{'budget':>8}  result")
     for step in chosen:
         print(f"{step.name:<24}{step.seconds:>8.0f}{step.budget:>8}  {step.status}")
-    failed = sum(step.status != "passed" for step in chosen)
-    print(f"{'all':<24}{seconds:>8.0f}{DEADLINE:>8}\n{len(chosen) - failed} passed, {failed} failed")
+    print(f"{'all':<24}{seconds:>8.0f}{DEADLINE:>8}")
+    failed = [step for step in chosen if step.status != "passed"]
+    for step in failed:
+        log = LOGS / f"{step.name}.log"
+        if len(chosen) > 1 and log.exists():
+            print(f"---- {step.name}: {step.status}", *telling_lines(log.read_text(errors="replace")), sep="\n")
+    print(f"{len(chosen) - len(failed)} passed, {len(failed)} failed{''.join(f' {step.name}' for step in failed)}")
     return 1 if failed else 0
 
 

@@ -307,7 +307,7 @@ def measure_respawn() -> None:
 def measure_start() -> None:
     print(f"\n{MANY} workers: from exec to the last one's main(); all killed at once (each RUNNING), to the last replacement's main(); seconds")
     spawned, back = {}, {}
-    for peer in (Fcgivisord(MANY), Fcgivisord(MANY, user="nobody"), Supervisord(MANY)):
+    for peer in (kind(MANY, user=user) for kind in (Fcgivisord, Supervisord) for user in ("", "nobody")):
         name = peer.name + (" user=nobody" if peer.user else "")
         with peer:
             births = peer.wait_for_births(MANY)
@@ -323,9 +323,9 @@ def measure_start() -> None:
         show(name, spawned=round(spawned[name], 2), back=round(back[name], 2), PSS_MiB=round(pss / 1024, 1))
         if peer.name == "fcgivisord":
             GOALS.append(Goal(f"memory (PSS) of {name} at {MANY} workers, MiB", pss / 1024, 16, False))
-    for name in ("fcgivisord", "fcgivisord user=nobody"):
-        GOALS.append(Goal(f"{MANY} spawned: supervisord / {name}", spawned["supervisord"] / spawned[name], 5, True))
-        GOALS.append(Goal(f"{MANY} back: supervisord / {name}", back["supervisord"] / back[name], 8, True))
+    for user in ("", " user=nobody"):  # both with the same configuration
+        GOALS.append(Goal(f"{MANY} spawned: supervisord / fcgivisord{user}", spawned[f"supervisord{user}"] / spawned[f"fcgivisord{user}"], 5, True))
+        GOALS.append(Goal(f"{MANY} back: supervisord / fcgivisord{user}", back[f"supervisord{user}"] / back[f"fcgivisord{user}"], 8, True))
 
 
 def timed(call, times: int = 30) -> float:

@@ -13,7 +13,7 @@ from ansible_collections.webops.fastcgi.plugins.filter.fcgi_model import fcgi_mo
 
 ARGUMENT_SPEC = {"apps": {"type": "list", "elements": "dict", "required": True}, "options": {"type": "dict", "default": {}}}
 # What of the model is returned: it has no secrets.
-_PUBLIC = ("commands", "listens", "needs_venv", "nginx_links", "nginx_listens", "urls")
+_PUBLIC = ("commands", "directories", "listens", "needs_venv", "nginx_links", "nginx_listens", "php", "status_probes", "urls")
 
 
 class ActionModule(ActionBase):

@@ -33,5 +33,6 @@ class FilterModule:
                 ("fcgi_supervisord_environment", escaping.supervisord_environment),
                 ("fcgi_nginx_string", escaping.nginx_string),
                 ("fcgi_nginx_params", escaping.nginx_params),
+                ("fcgi_php_fpm_settings", escaping.php_fpm_settings),
             )
         }

@@ -6,7 +6,7 @@
 Note that this plugin util is PRIVATE to the collection. It can have breaking changes at any time.
 
 Sources: supervisor 4.2.5 and 4.3.0, C(options.py) (UnhosedConfigParser, expand, expand_here) and C(datatypes.py)
-(dict_of_key_value_pairs); nginx 1.22, C(ngx_conf_file.c) (ngx_conf_read_token).
+(dict_of_key_value_pairs); nginx 1.22, C(ngx_conf_file.c) (ngx_conf_read_token); PHP 8.2, C(zend_ini_scanner.l), and C(fpm_conf.c), C(fpm_env.c) of FPM.
 """
 
 from __future__ import annotations
@@ -97,6 +97,47 @@ def nginx_params(params: Iterable[tuple[str, Any]], if_not_empty: Iterable[str] 
     """
     optional = set(if_not_empty)
     return "\n".join(f"fastcgi_param {name} {nginx_string(value, variables=True)}{' if_not_empty' if name in optional else ''};" for name, value in params)
+
+
+def php_fpm_value(value: Any) -> str:
+    """The text (str, with its quotes, or yes and no) of a value in the configuration of php-fpm. Raises EscapingError.
+
+    In single quotes all is literal, but a quote cannot stand there; in double quotes a backslash protects itself, a quote, and the $ of ${variable}.
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = plain_text(value)
+    if not text:
+        raise EscapingError("is empty, which php-fpm refuses; php.ini writes none")
+    if "'" not in text and not text.endswith("\\"):
+        return f"'{text}'"
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${") + '"'
+
+
+def php_fpm_environment_value(value: Any) -> str:
+    """The same for a variable of the environment. Raises EscapingError for what would be the name of another variable too."""
+    try:
+        text = plain_text(value)
+        if text.startswith("$"):
+            raise EscapingError("begins with a $, as the name of another variable does")
+    except EscapingError as error:
+        raise EscapingError(f"{error.reason}, which php-fpm's env[] cannot hold; put it into a file with mode 0600 and pass the path of that file") from None
+    # A variable that is not there is empty (fpm_env.c), and php-fpm refuses an empty value.
+    return php_fpm_value(text) if text else "$FCGI_EMPTY"
+
+
+def php_fpm_settings(settings: Iterable[tuple[str, Any]]) -> str:
+    """The lines (str, one for each setting) of a section of php-fpm's configuration. settings: pairs of name, such as C(env[HOME]), and value.
+
+    Raises EscapingError, which names the setting but not its value.
+    """
+    lines = []
+    for name, value in settings:
+        try:
+            lines.append(f"{name} = {php_fpm_environment_value(value) if name.startswith('env[') else php_fpm_value(value)}")
+        except EscapingError as error:
+            raise EscapingError(error.reason, subject=f"{name}: the value (not shown)") from None
+    return "\n".join(lines)
 
 
 def plain_text(value: Any) -> str:

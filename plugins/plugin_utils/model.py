@@ -19,9 +19,10 @@ from typing import Any
 from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_conflicts as conflicts
 from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_defaults as defaults
 from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_nginx as nginx
+from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_php as php
 from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_programs as programs
 from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_rules as rules
-from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import endpoints
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import all_endpoints
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import APP, OPTIONS, App, Options
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_probes import probes
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_types import Place
@@ -93,6 +94,7 @@ def _app(value: Any, place: Place, options: Options) -> App:
 def _derived(apps: list[App], options: Options) -> dict[str, Any]:
     present = [app for app in apps if app["state"] == "present"]
     served = [app for app in present if app["locations"]]
+    php_apps = [app for app in present if app["kind"] == "php_fpm"]
     releases = [programs.release(app, options) for app in present if app["release"]]
     servers = nginx.servers(served, options)
     return {
@@ -103,11 +105,15 @@ def _derived(apps: list[App], options: Options) -> dict[str, Any]:
         "releases": releases,
         "needs_venv": any(release["python_requirements"] for release in releases),
         "commands": programs.commands(present, options),
-        "listens": [{"app": app["name"], "address": endpoint.url} for app in present for endpoint in endpoints(app)],
+        "listens": [{"app": app["name"], "address": endpoint.url} for app in present for endpoint in all_endpoints(app)],
         "groups": programs.groups(present),
         "purged": [programs.purged(app, present, options) for app in apps if app["state"] == "purged"],
         "probes": [probe for app in present for probe in probes(app)],
-        "upstreams": [nginx.upstream(app, options) for app in served],
+        "php": php.installation(php_apps, options),
+        "php_files": [php.files(app, options) for app in php_apps],
+        "status_probes": [probe for app in php_apps for probe in php.status_probes(app)],
+        "directories": [directory for app in php_apps for directory in php.directories(app, options)],
+        "upstreams": [upstream for app in served for upstream in nginx.upstreams(app, options)],
         "servers": servers,
         "server_files": [nginx.server_file(server, options) for server in servers],
         "nginx_links": nginx.links(servers, options),

@@ -11,7 +11,8 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
-from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import SOCKET
+from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_php as php
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import SOCKET, holds_socket
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import WITHOUT_HOME, App, Location, Options
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_runtimes import RUNTIMES
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_types import Place
@@ -19,9 +20,13 @@ from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_types import 
 
 def fill(app: App, options: Options, place: Place) -> None:
     """Give the app, as its table left it, every default that is still missing. A default can be wrong too: that is reported at the place."""
+    _set_missing(app, runtime="php_fpm" if app["kind"] == "php_fpm" else "generic", processes=1)
     _fill_app(app, options)
-    if app["kind"] == "fcgi":
+    if app["kind"] != "listener":
         _fill_socket(app, options, place)
+    if app["kind"] == "php_fpm":
+        _fill_php(app, options, place)
+    _set_missing(app, startsecs=RUNTIMES[app["runtime"]].startsecs, stopwaitsecs=RUNTIMES[app["runtime"]].stopwaitsecs)
     for location in app["locations"]:
         _fill_location(location, app, options)
 
@@ -46,8 +51,10 @@ def _fill_app(app: App, options: Options) -> None:
         home=f"{directory}/home" if app["create_home"] else WITHOUT_HOME,
         directory=current_release(app, options) if app["release"] else "/",
         stopsignal=runtime.stopsignal,
-        stopwaitsecs=runtime.stopwaitsecs,
-        killasgroup=app["stopasgroup"],
+        killasgroup=app["stopasgroup"] or runtime.killasgroup,
+        reload_signal=runtime.reload_signal,
+        startretries=runtime.startretries,
+        exitcodes=list(runtime.exitcodes),
         stdout_logfile=f"{logs}_%(process_num)02d.log",
     )
     if not app["redirect_stderr"]:
@@ -58,10 +65,42 @@ def _fill_app(app: App, options: Options) -> None:
 
 
 def _fill_socket(app: App, options: Options, place: Place) -> None:
+    held = holds_socket(app, options)
     if app["socket"] is None:
-        app["socket"] = SOCKET.parse(f"{options['run_dir']}/{app['name']}.sock", place.key("socket"))
-    if app["socket"] and app["socket"].startswith("unix:"):
+        path = f"{app['name']}.sock" if held else f"{app['name']}/{app['name']}.sock"
+        app["socket"] = SOCKET.parse(posixpath.join(options["run_dir"], path), place.key("socket"))
+    if held and app["socket"] and app["socket"].startswith("unix:"):
         _set_missing(app, socket_owner=f"{app['user']}:{options['nginx_group']}", socket_mode="0660")
+    for key in ("socket_owner", "socket_mode"):
+        if not held and app[key] is not None:
+            place.key(key).error("has no effect: under supervisord php-fpm binds the socket itself, for its user and nginx's group, mode 0660")
+
+
+def _fill_php(app: App, options: Options, place: Place) -> None:
+    release = current_release(app, options) if app["release"] else None
+    if app["root"]:
+        app["root"] = posixpath.join(release or "/", app["root"]).rstrip("/") or "/"
+    delay = 0 if options["supervisor"] == "fcgivisord" else 1
+    _set_missing(
+        app,
+        root=release,
+        php_version=options["php"]["version"],
+        start_delay=delay if options["php_fpm_start_delay"] is None else options["php_fpm_start_delay"],
+        pool={},
+    )
+    app["global"] = {"process_control_timeout": "10s", **(app["global"] or {})}
+    for pool in app["pools"]:
+        if pool["name"] is None:
+            continue
+        if pool["socket"] is None:
+            pool["socket"] = SOCKET.parse(posixpath.join(php.run_dir(app, options), f"{pool['name']}.sock"), place.key("pools").key("socket"))
+        _set_missing(pool, pool={})
+        php.fill_pool(pool, pool["name"], options, app)
+    php.fill_pool(app, "", options, app)
+    runtime, timeout = RUNTIMES["php_fpm"], php.seconds(app["global"]["process_control_timeout"])
+    # Longer than php-fpm gives its workers; and a master that cannot start must not count as running while the shell sleeps.
+    _set_missing(app, stopwaitsecs=(timeout or 0) + 5, startsecs=app["start_delay"] + runtime.startsecs)
+    app["command"] = php.command(app, options)
 
 
 def _fill_location(location: Location, app: App, options: Options) -> None:
@@ -73,3 +112,7 @@ def _fill_location(location: Location, app: App, options: Options) -> None:
         listen=["443"] if location["tls"] else options["listen"],
         keepalive=RUNTIMES[app["runtime"]].keepalive,
     )
+    if app["kind"] == "php_fpm":
+        pool = php.pool_of(app, location["pool"])
+        # What PHP would refuse, nginx need not take: its own limit of 1m is smaller than PHP's.
+        _set_missing(location, index=["index.php", "index.html"], deny=[], client_max_body_size=str(php.setting(pool, "post_max_size") or "8M"))

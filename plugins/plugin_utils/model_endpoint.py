@@ -99,12 +99,27 @@ class Endpoint(NamedTuple):
         return same_host or self.is_wildcard() or other.is_wildcard()
 
 
+def holds_socket(app: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
+    """Whether the supervisor makes the app's socket, and hands it over. supervisord would close that of a php-fpm whose master died, but not its workers'."""
+    return app["kind"] == "fcgi" or (app["kind"] == "php_fpm" and options["supervisor"] == "fcgivisord")
+
+
+def address_key(app: Mapping[str, Any]) -> str:
+    """The key that says where an app listens."""
+    return "listen" if app["kind"] == "listener" else "socket"
+
+
 def endpoints(app: Mapping[str, Any]) -> list[Endpoint]:
-    """Everything that an app listens on."""
-    if app["kind"] == "fcgi":
+    """Where an app's requests go; with kind php_fpm those for its own pool."""
+    if app["kind"] != "listener":
         return [Endpoint.parse(app["socket"])]
     first = Endpoint.parse(app["listen"])
     return [first] if first.path else [first._replace(port=first.port + number) for number in range(app["processes"])]
+
+
+def all_endpoints(app: Mapping[str, Any]) -> list[Endpoint]:
+    """Everything that an app listens on."""
+    return endpoints(app) + [Endpoint.parse(pool["socket"]) for pool in app["pools"]]
 
 
 def is_local_tcp(app: Mapping[str, Any]) -> bool:

@@ -23,6 +23,11 @@ Options = dict[str, Any]
 
 WITHOUT_HOME = "/nonexistent"
 
+# Kinds that some keys belong to.
+PHP = ("php_fpm",)
+ANY_COMMAND = ("fcgi", "listener")
+WITH_SOCKET = ("fcgi", "php_fpm")
+
 RELEASE = Table(
     (
         Key("src", values.RELEASE_SOURCE, "The code.", required=True),
@@ -92,7 +97,23 @@ LOCATION = Table(
             "not `/shopping`. With `match: regex` a regular expression.",
             required=True,
         ),
-        Key("match", values.one_of("prefix", "exact", "regex"), "How `path` is compared.", default="prefix"),
+        Key("match", values.one_of("prefix", "exact", "regex"), "How `path` is compared.", default="prefix", kinds=ANY_COMMAND),
+        Key("pool", values.POOL_NAME, "Which of the app's `pools` serves it.", otherwise="the app's own", kinds=PHP),
+        Key("index", ListOf(nginx.INDEX_FILE), "Files that stand for a directory.", otherwise="`index.php`, `index.html`", kinds=PHP),
+        Key(
+            "front_controller",
+            values.FLAG,
+            "Whether what is no file goes to the `index.php` of `path`, as frameworks and WordPress want it.",
+            otherwise="`false`",
+            kinds=PHP,
+        ),
+        Key(
+            "deny",
+            ListOf(nginx.URI_PATH),
+            "Paths below `path` that answer 404, such as `/data` of DokuWiki. Hidden files do so always, but for `/.well-known/`.",
+            otherwise="none",
+            kinds=PHP,
+        ),
         Key("server_name", ListOf(nginx.SERVER_NAME), "Host names.", otherwise="`fcgi_nginx_server_name`"),
         Key("listen", ListOf(nginx.LISTEN), "Ports and addresses of nginx.", otherwise='`["443"]` with `tls`, else `fcgi_nginx_listen`'),
         Key(
@@ -113,11 +134,12 @@ LOCATION = Table(
             nginx.SCRIPT_FILE,
             "The parameter `SCRIPT_FILENAME`, which fcgiwrap needs. One in the current release is passed on by the path of that release, with "
             "`DOCUMENT_ROOT`, so that nothing is served from the release before.",
+            kinds=ANY_COMMAND,
         ),
         Key("connect_timeout", nginx.TIME, "Until a connection stands.", default="5s"),
         Key("send_timeout", nginx.TIME, "Between two writes of a request.", default="60s"),
         Key("read_timeout", nginx.TIME, "Between two reads of an answer; longer than the app's own limit, so that the app ends first.", default="60s"),
-        Key("client_max_body_size", nginx.SIZE, "Largest request body.", otherwise="nginx's"),
+        Key("client_max_body_size", nginx.SIZE, "Largest request body.", otherwise="nginx's; with kind php_fpm PHP's `post_max_size`"),
         Key("buffer_size", nginx.SIZE, "For the header of an answer.", otherwise="nginx's"),
         Key("buffers", nginx.BUFFERS, "For the body of an answer.", otherwise="nginx's"),
         Key("buffering", values.FLAG, "Whether nginx takes the answer off the app as fast as it can. Off for event streams.", default=True),
@@ -137,6 +159,34 @@ LOCATION = Table(
     )
 )
 
+DIRECTIVES = Dictionary(values.PHP_FPM_DIRECTIVE, values.PHP_FPM_VALUE)
+PHP_SETTINGS = Dictionary(values.PHP_DIRECTIVE, values.PHP_FPM_VALUE)
+POOL_KEYS = (
+    Key(
+        "pool",
+        DIRECTIVES,
+        "Directives of the pool under php-fpm's own names, such as `pm.max_children`, `pm.max_requests` or `request_terminate_timeout`.",
+        otherwise="`pm: dynamic` with `pm.max_children: 5`, a ping at `/fpm-ping` and a status at `/fpm-status`; the rest is php-fpm's",
+        kinds=PHP,
+    ),
+    Key("php_value", PHP_SETTINGS, "Settings of PHP that scripts may change.", default={}, kinds=PHP),
+    Key("php_admin_value", PHP_SETTINGS, "Settings of PHP that scripts may not change.", default={}, kinds=PHP),
+)
+
+POOL = Table(
+    (
+        Key("name", values.POOL_NAME, "Names the pool, as `<app>_<name>`, and its socket.", required=True),
+        Key("socket", SOCKET, "What it listens on.", otherwise="`unix://<fcgi_run_dir>/<app>/<name>.sock`"),
+        Key(
+            "environment",
+            Dictionary(values.VARIABLE_NAME, values.ENVIRONMENT_VALUE, secret=True),
+            "Environment variables besides those of the app.",
+            default={},
+        ),
+        *(key._replace(kinds=()) for key in POOL_KEYS),
+    )
+)
+
 APP = Table(
     (
         Key(
@@ -148,7 +198,8 @@ APP = Table(
         Key(
             "kind",
             values.KIND,
-            "`fcgi`: processes share one listening socket, which the supervisor holds and passes on fd 0. `listener`: the program binds its own address.",
+            "`fcgi`: processes share one listening socket, which the supervisor holds and passes on fd 0. `listener`: the program binds its own address. "
+            "`php_fpm`: php-fpm, its master run by the supervisor as the app's user; see [php-fpm.md](php-fpm.md).",
             default="fcgi",
         ),
         Key(
@@ -159,20 +210,27 @@ APP = Table(
             default="present",
         ),
         Key("groups", ListOf(values.LABEL), "Labels by which `fcgi_program` and the playbooks select apps.", default=[]),
-        Key("runtime", values.one_of(*RUNTIMES), "Presets for what the app is made with; see [Runtimes](#runtimes).", default="generic"),
+        Key(
+            "runtime",
+            values.one_of(*RUNTIMES),
+            "Presets for what the app is made with; see [Runtimes](#runtimes).",
+            otherwise="`generic`; `php_fpm` with that kind",
+            kinds=ANY_COMMAND,
+        ),
         Key(
             "command",
             values.COMMAND,
             "What is run; no shell is involved. A first word without a leading `/` is looked for in the current release. `%(process_num)d` and "
             "supervisord's other expansions work, any other `%` means itself.",
             otherwise="required for `state: present`",
+            kinds=ANY_COMMAND,
         ),
         Key("user", values.ACCOUNT, "Made as a system user without a login unless it exists. Never root.", otherwise="`fcgi-<name>`"),
         Key("group", values.GROUP, "The user's group, when it is made.", otherwise="same as `user`"),
         Key("home", values.ABSOLUTE_PATH, "The user's home.", otherwise=f"`<fcgi_srv_dir>/<name>/home` with `create_home`, else `{WITHOUT_HOME}`"),
         Key("create_home", values.FLAG, "Whether the home is made with the user.", default=False),
         Key("release", RELEASE, "Places the code in `<fcgi_srv_dir>/<name>/releases/<version>`, and a link `current` to it."),
-        Key("processes", values.whole_number(1, 4096), "How many. supervisord calls it numprocs.", default=1),
+        Key("processes", values.whole_number(1, 4096), "How many. supervisord calls it numprocs.", default=1, kinds=ANY_COMMAND),
         Key("directory", values.ABSOLUTE_PATH, "Working directory.", otherwise="the current release, else `/`"),
         Key(
             "environment",
@@ -188,14 +246,14 @@ APP = Table(
             "Whether a process that exited starts again. Healthy workers exit 0, hence not supervisord's `unexpected`.",
             default=True,
         ),
-        Key("startsecs", values.whole_number(0, 86400), "Seconds after which a process counts as running.", default=1),
-        Key("startretries", values.whole_number(0, 1000000), "Attempts before a process is FATAL.", default=3),
-        Key("exitcodes", ListOf(values.whole_number(0, 255)), "Exit codes that `autorestart: unexpected` expects.", default=[0]),
+        Key("startsecs", values.whole_number(0, 86400), "Seconds after which a process counts as running.", otherwise="by `runtime`, after `start_delay`"),
+        Key("startretries", values.whole_number(0, 1000000), "Attempts before a process is FATAL.", otherwise="by `runtime`"),
+        Key("exitcodes", ListOf(values.whole_number(0, 255)), "Exit codes that `autorestart: unexpected` expects.", otherwise="by `runtime`"),
         Key("stopsignal", values.SIGNAL, "Asks a process to stop.", otherwise="by `runtime`"),
         Key("stopwaitsecs", values.whole_number(1, 86400), "Seconds until a process that was asked to stop is killed.", otherwise="by `runtime`"),
         Key("stopasgroup", values.FLAG, "Whether the process group is asked to stop.", default=False),
-        Key("killasgroup", values.FLAG, "Whether the process group is killed.", otherwise="same as `stopasgroup`"),
-        Key("reload_signal", values.SIGNAL, "What `fcgi_program` with `state: reloaded` sends.", otherwise="none: the app cannot reload"),
+        Key("killasgroup", values.FLAG, "Whether the process group is killed.", otherwise="same as `stopasgroup`, or by `runtime`"),
+        Key("reload_signal", values.SIGNAL, "What `fcgi_program` with `state: reloaded` sends.", otherwise="by `runtime`; none: the app cannot reload"),
         Key("priority", values.whole_number(0, 1000000), "Low ones start first and stop last.", default=999),
         Key("redirect_stderr", values.FLAG, "Whether stderr goes to the log of stdout.", default=True),
         Key("stdout_logfile", values.LOG_FILE, "Log of stdout.", otherwise="`<fcgi_log_dir>/<name>_%(process_num)02d.log`"),
@@ -207,24 +265,24 @@ APP = Table(
         Key(
             "socket",
             SOCKET,
-            "The socket that the supervisor holds.",
-            otherwise="`unix://<fcgi_run_dir>/<name>.sock`",
-            kind="fcgi",
+            "The socket that the supervisor holds. Under supervisord, php-fpm binds its own.",
+            otherwise="`unix://<fcgi_run_dir>/<name>.sock`, or `<name>/<name>.sock` where php-fpm binds it",
+            kinds=WITH_SOCKET,
         ),
         Key(
             "socket_owner",
             values.text("user:group", r"[A-Za-z_][A-Za-z0-9_.-]*:[A-Za-z_][A-Za-z0-9_.-]*"),
             "Owner of a unix socket.",
             otherwise="the user and nginx's group",
-            kind="fcgi",
+            kinds=WITH_SOCKET,
         ),
-        Key("socket_mode", values.MODE, "Mode of a unix socket.", otherwise='`"0660"`', kind="fcgi"),
+        Key("socket_mode", values.MODE, "Mode of a unix socket.", otherwise='`"0660"`', kinds=WITH_SOCKET),
         Key(
             "socket_backlog",
             values.whole_number(1, 65535),
             "Connections that may wait; the kernel caps it at `net.core.somaxconn`.",
             otherwise="supervisord's",
-            kind="fcgi",
+            kinds=WITH_SOCKET,
         ),
         Key(
             "listen",
@@ -232,7 +290,7 @@ APP = Table(
             "What the program binds. With `processes: N` the ports are this one and the N-1 after it; each process finds its own in the environment "
             "variable `PORT`, and in the command as `%(process_num)d`.",
             otherwise="required for `kind: listener`",
-            kind="listener",
+            kinds=("listener",),
         ),
         Key("allow_remote", values.FLAG, "Allow an address that other hosts can reach. FastCGI knows no authentication.", default=False),
         Key(
@@ -240,6 +298,25 @@ APP = Table(
             OrFalse(HEALTH),
             "The request whose answer a deployment waits for. `false`: it waits for none.",
             otherwise="a ping, which the app itself does not see",
+        ),
+        Key(
+            "root",
+            values.DOCUMENT_ROOT,
+            "Document root: a path, or one inside the current release.",
+            otherwise="the current release, else required for `kind: php_fpm`",
+            kinds=PHP,
+        ),
+        Key("php_version", values.PHP_VERSION, "The version whose php-fpm runs it.", otherwise="`fcgi_php_fpm_version`, else the distribution's", kinds=PHP),
+        Key("php_extensions", ListOf(values.PHP_EXTENSION), "Extensions whose packages are installed, such as `gd`.", default=[], kinds=PHP),
+        Key("start_delay", values.whole_number(0, 60), "Seconds before each start of php-fpm.", otherwise="`fcgi_php_fpm_start_delay`", kinds=PHP),
+        Key("global", DIRECTIVES, "Directives of php-fpm's `[global]` section.", otherwise="`process_control_timeout: 10s`", kinds=PHP),
+        *POOL_KEYS,
+        Key(
+            "pools",
+            ListOf(POOL),
+            "Further pools in the same master, as the same user. A location chooses one with `pool`. Their sockets php-fpm binds itself.",
+            default=[],
+            kinds=PHP,
         ),
         Key("locations", ListOf(LOCATION), "Where nginx serves the app.", default=[]),
         Key("upstream_extra", nginx.RAW_DIRECTIVES, "Directives of nginx for the app's upstream group, as they are.", default=""),
@@ -253,6 +330,16 @@ APP = Table(
     synonyms={"numprocs": "processes", "workers": "processes", "env": "environment", "cwd": "directory", "chdir": "directory", "port": "listen"},
 )
 
+# {version} and {extension} stand for an app's.
+PHP_OF_DEBIAN = {
+    "version": "8.2",
+    "command": "/usr/sbin/php-fpm{version}",
+    "package": "php{version}-fpm",
+    "extension": "php{version}-{extension}",
+    "service": "php{version}-fpm",
+    "pool_dir": "/etc/php/{version}/fpm/pool.d",
+}
+
 OPTIONS = Table(
     (
         Key("fcgi_set", values.SET_NAME, "Who owns what.", default="default"),
@@ -264,6 +351,8 @@ OPTIONS = Table(
         Key("config_dir", values.ABSOLUTE_PATH, "Directory of the generations.", default="/etc/fcgi"),
         Key("nginx_include_dir", values.ABSOLUTE_PATH, "Directory in which nginx finds our links.", default="/etc/nginx/conf.d"),
         Key("nologin", values.ABSOLUTE_PATH, "Shell of users who may not log in.", default="/usr/sbin/nologin"),
+        Key("php", Dictionary(values.LABEL, values.text("text", ".*")), "PHP's version and names on this operating system.", default=PHP_OF_DEBIAN),
+        Key("php_fpm_start_delay", values.whole_number(0, 60), "Seconds before each start of php-fpm.", otherwise="1 under supervisord, else 0"),
         Key("listen", ListOf(nginx.LISTEN), "Ports and addresses of nginx.", default=["80"]),
         Key("server_name", ListOf(nginx.SERVER_NAME), "Host names.", default=["localhost"]),
     )

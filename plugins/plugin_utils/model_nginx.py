@@ -15,8 +15,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_php as php
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_defaults import current_release
-from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import endpoints
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import Endpoint, endpoints
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import App, Location, Options
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_locations import Head, as_directory, claims, heads, host_name, script_name, sites
 
@@ -24,9 +25,9 @@ from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_locations imp
 KEPT_CONNECTIONS = 4
 
 
-def _upstream_name(app: App, options: Options) -> str:
+def _upstream_name(app: App, options: Options, pool: str | None = None) -> str:
     """A set's name has no dot: set a with app b_c and set a_b with app c must not be one."""
-    return f"fcgi_{options['fcgi_set']}.{app['name']}"
+    return f"fcgi_{options['fcgi_set']}.{app['name']}{f'.{pool}' if pool else ''}"
 
 
 def _keepalive(app: App) -> int:
@@ -34,20 +35,25 @@ def _keepalive(app: App) -> int:
     return KEPT_CONNECTIONS if any(location["keepalive"] for location in app["locations"]) else 0
 
 
-def _upstream_addresses(app: App) -> list[str]:
+def _upstream_addresses(app: App, pool: str | None = None) -> list[str]:
     """Each of them is one try. A group of one server never retries and ignores max_fails: the same address twice makes nginx ask again when a process
     dies at work. Where connections are kept, all of them may lead to the process that has just died: one try more for each."""
-    addresses = [endpoint.connect for endpoint in endpoints(app)]
+    addresses = [endpoint.connect for endpoint in endpoints(app)] if pool is None else [Endpoint.parse(php.pool_of(app, pool)["socket"]).connect]
     return addresses if len(addresses) > 1 else addresses * (2 + _keepalive(app))
 
 
-def upstream(app: App, options: Options) -> dict[str, Any]:
-    return {
-        "name": _upstream_name(app, options),
-        "servers": [{"address": address, "max_fails": 0} for address in _upstream_addresses(app)],
-        "keepalive": _keepalive(app),
-        "extra": app["upstream_extra"],
-    }
+def upstreams(app: App, options: Options) -> list[dict[str, Any]]:
+    """The upstream group of the app, and of each of its further pools that a location names."""
+    pools = list(dict.fromkeys(location["pool"] for location in app["locations"]))
+    return [
+        {
+            "name": _upstream_name(app, options, pool),
+            "servers": [{"address": address, "max_fails": 0} for address in _upstream_addresses(app, pool)],
+            "keepalive": _keepalive(app),
+            "extra": app["upstream_extra"],
+        }
+        for pool in pools
+    ]
 
 
 def servers(apps: list[App], options: Options) -> list[dict[str, Any]]:
@@ -127,21 +133,56 @@ def _location(app: App, index: int, options: Options) -> dict[str, Any]:
         "app": app["name"],
         "path": location["path"],
         "match": location["match"],
-        "matches": [_written(head) for head in heads(location)],
-        "upstream": _upstream_name(app, options),
+        "matches": [] if app["kind"] == "php_fpm" else [_written(head) for head in heads(location)],
+        "upstream": _upstream_name(app, options, location["pool"]),
         "keep_conn": location["keepalive"],
         "next_upstream": ["error", "timeout", "invalid_header"] + ["non_idempotent"] * location["retry_non_idempotent"],
-        "next_upstream_tries": len(_upstream_addresses(app)),
-        "split": _split(location),
+        "next_upstream_tries": len(_upstream_addresses(app, location["pool"])),
+        "split": None if app["kind"] == "php_fpm" else _split(location),
         "directives": _directives(location),
         "root": release if in_release else None,
-        "params": _params(location, release if in_release else None, options),
+        "php": _php(app, location, options) if app["kind"] == "php_fpm" else None,
+        "params": _php_params(location, options) if app["kind"] == "php_fpm" else _params(location, release if in_release else None, options),
         # As in nginx's stock files: applications take HTTPS for set when it is there, though empty.
         "if_not_empty": ["HTTPS"],
         "static": [_static(static) for static in location["static"]],
         "auth": auth,
         "extra": location["extra"],
     }
+
+
+def _script(options: Options) -> str:
+    """The variable that holds the script, without its $; with _info, what follows it. nginx knows one of a name for all sets."""
+    return f"fcgi_{options['fcgi_set']}_script"
+
+
+def _php(app: App, location: Location, options: Options) -> dict[str, Any]:
+    """What the block of a php location has: files below the document root, and its scripts by a regular expression in it.
+
+    (?s) and \\z: with a bare dot and $, a newline (%0a) in the path leaves PATH_INFO empty (CVE-2019-11043). The script is what comes first, so that
+    /upload.jpg/x.php asks for a file of that whole name, which is not there.
+    """
+    prefix = script_name(location)
+    return {
+        "prefix": prefix,
+        "directory": _written(Head("^~" if prefix else "", f"{prefix}/")),
+        "root": app["root"],
+        "index": location["index"],
+        "front_controller": f"{prefix}/index.php" if location["front_controller"] else None,
+        "denied": [f"{prefix}{path.rstrip('/')}" for path in location["deny"]],
+        "script": rf"(?s)^{re.escape(prefix)}(?<{_script(options)}>/.+?\.php)(?<{_script(options)}_info>/.*)?\z",
+        "file": f"${_script(options)}",
+        "hidden": r"/\.(?!well-known/)",
+    }
+
+
+def _php_params(location: Location, options: Options) -> list[list[str]]:
+    """The script by its real path: by the name of a link, such as current, PHP would serve the release of before from its caches."""
+    params = dict(_params(location, None, options))
+    script = _script(options)
+    params.update(SCRIPT_NAME=f"{script_name(location)}${script}", PATH_INFO=f"${script}_info")
+    params.update(DOCUMENT_ROOT="$realpath_root", SCRIPT_FILENAME=f"$realpath_root${script}")
+    return [[name, value] for name, value in params.items()]
 
 
 def _written(head: Head) -> str:

@@ -85,6 +85,7 @@ VALUE = Scalar("text of one line, in which $name is a variable of nginx", _nginx
 TIME = Scalar("a time, such as 5s, 500ms or a number of seconds", _time)
 SIZE = text("a size, such as 16k or 10m", r"[0-9]+[kKmMgG]?")
 BUFFERS = text("a number and a size, such as 8 16k", r"[1-9][0-9]* [0-9]+[kKmM]?")
+INDEX_FILE = text("the name of a file, such as index.php", r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 EXPIRES = text("a time as nginx's expires takes it, such as 1h, max or off", r"-?[0-9]+[smhdwMy]?|max|off|epoch")
 SCRIPT_FILE = Scalar('text that begins with "/" or a variable of nginx', _script_file)
 REALM = text("text of one line without $", r"[^$]*[^\s$][^$]*")

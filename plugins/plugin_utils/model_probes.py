@@ -8,10 +8,12 @@ Note that this plugin util is PRIVATE to the collection. It can have breaking ch
 
 from __future__ import annotations
 
+import re
 import urllib.parse
 from typing import Any
 
-from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import endpoints
+from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_php as php
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import Endpoint, endpoints
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import App
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_locations import host_name, location_of, script_name
 
@@ -22,11 +24,39 @@ def probes(app: App) -> list[dict[str, Any]]:
     """Targets of fcgi_probe: one for a shared socket, one for each port of a listener, none for what is not to answer."""
     if app["health"] is False or not app["autostart"]:
         return []
+    if app["kind"] == "php_fpm":
+        return _php_probes(app)
     request = _request(app) if app["health"] else _PING
     addresses = endpoints(app)
     return [
         {"name": app["name"] if len(addresses) == 1 else f"{app['name']}_{endpoint.port}", "address": endpoint.connect, **request} for endpoint in addresses
     ]
+
+
+def _php_probes(app: App) -> list[dict[str, Any]]:
+    """By ping.path, which counts as a request: after a bare ping, php-fpm takes its worker for busy. Or the request of C(health)."""
+    request = _php_request(app) if app["health"] else _php_ping(app)
+    return [{"name": app["name"], "address": endpoints(app)[0].connect, **request}]
+
+
+def _php_ping(app: App) -> dict[str, Any]:
+    path = app["pool"]["ping.path"]
+    pong = re.escape(str(app["pool"].get("ping.response", "pong")))
+    return {"mode": "request", "script_name": path, "params": {"SCRIPT_FILENAME": path}, "body": f"^{pong}", "timeout": 5, "deadline": 30}
+
+
+def _php_request(app: App) -> dict[str, Any]:
+    """The request of C(health), with the script that nginx would find; where that needs a look at the files, the one that a directory, or all, leads to."""
+    request = _request(app)
+    location = location_of(app, urllib.parse.unquote(app["health"]["path"].partition("?")[0]))
+    prefix = script_name(location) if location else ""
+    found = re.fullmatch(r"(.+?\.php)(/.*)?", request["path_info"])
+    script, path_info = (found[1], found[2] or "") if found else (f"{request['path_info'].rstrip('/')}/index.php", "")
+    if not found and location and location["front_controller"]:
+        script = "/index.php"
+    address = Endpoint.parse(php.pool_of(app, location["pool"] if location else None)["socket"]).connect
+    params = {**request["params"], "SCRIPT_FILENAME": f"{app['root']}{script}", "DOCUMENT_ROOT": app["root"]}
+    return {**request, "address": address, "script_name": f"{prefix}{script}", "path_info": path_info, "params": params}
 
 
 def _request(app: App) -> dict[str, Any]:

@@ -15,22 +15,23 @@ import re
 import shlex
 from typing import Any
 
+from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_php as php
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_defaults import current_release
-from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import endpoints, is_local_tcp
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import all_endpoints, endpoints, holds_socket, is_local_tcp
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import SAME_IN_SUPERVISORD, App, Options
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_runtimes import RUNTIMES
 
 
 def program(app: App, options: Options) -> dict[str, Any]:
     """The app's section for the supervisor, not yet escaped, and its entry in C(metadata.programs) (see docs/architecture.md)."""
-    holds_socket = app["kind"] == "fcgi"
-    first_port = 0 if holds_socket else endpoints(app)[0].port
+    held, is_php = holds_socket(app, options), app["kind"] == "php_fpm"
+    first_port = endpoints(app)[0].port if app["kind"] == "listener" else 0
     return {
         "name": app["name"],
         "app": app["name"],
         "kind": app["kind"],
-        "section": f"{'fcgi-program' if holds_socket else 'program'}:{app['name']}",
-        "options": _options(app, first_port),
+        "section": f"{'fcgi-program' if held else 'program'}:{app['name']}",
+        "options": _options(app, first_port, held),
         "environment": _environment(app, options),
         "environment_expanded": {"PORT": "%(process_num)d"} if first_port and "PORT" not in app["environment"] else {},
         "metadata": {
@@ -38,18 +39,19 @@ def program(app: App, options: Options) -> dict[str, Any]:
             "app": app["name"],
             "kind": app["kind"],
             "groups": app["groups"],
-            "socket": app["socket"],
-            "listen": [] if holds_socket else [endpoint.listen for endpoint in endpoints(app)],
+            "socket": app["socket"] if held else None,
+            "listen": [endpoint.listen for endpoint in (all_endpoints(app)[1:] if held else all_endpoints(app))],
             "user": app["user"],
             "autostart": app["autostart"],
             "startsecs": app["startsecs"],
             "stopwaitsecs": app["stopwaitsecs"],
             "reload_signal": app["reload_signal"],
+            "reload_digest": php.reload_digest(app, options) if is_php else None,
         },
     }
 
 
-def _options(app: App, first_port: int) -> list[list[str]]:
+def _options(app: App, first_port: int, held: bool) -> list[list[str]]:
     """The keys of supervisord's section in order, as [key, text]; what is left out keeps supervisord's default.
 
     supervisord cannot add: with a first port, the process number is the port, from that one on.
@@ -59,7 +61,7 @@ def _options(app: App, first_port: int) -> list[list[str]]:
         "process_name": f"%(program_name)s_%(process_num){'d' if first_port else '02d'}",
         "numprocs": app["processes"],
         "numprocs_start": first_port or None,
-        **{key: app[key] for key in SAME_IN_SUPERVISORD},
+        **{key: app[key] for key in SAME_IN_SUPERVISORD if held or not key.startswith("socket")},
         **app["extra"],
     }
     return [[key, _option_text(value)] for key, value in options.items() if value is not None]
@@ -79,7 +81,8 @@ def _environment(app: App, options: Options) -> dict[str, str]:
         "USER": app["user"],
         "LOGNAME": app["user"],
         "FCGI_DIGEST": _digest(app, options),
-        **app["environment"],
+        # php-fpm has them in its pools, where a change needs a reload alone.
+        **({} if app["kind"] == "php_fpm" else app["environment"]),
     }
 
 
@@ -89,7 +92,7 @@ def _digest(app: App, options: Options) -> str:
     fcgivisord compares the socket's options itself, and applies them without a restart.
     """
     socket = [] if options["supervisor"] == "fcgivisord" else [app["socket_owner"], app["socket_mode"], app["socket_backlog"]]
-    unseen = [*socket, app["release"] and app["release"]["version"]]
+    unseen = [*socket, php.unseen(app, options) if app["kind"] == "php_fpm" else app["release"] and app["release"]["version"]]
     return hashlib.sha256(json.dumps(unseen).encode()).hexdigest()[:16]
 
 
@@ -128,7 +131,7 @@ def release(app: App, options: Options) -> dict[str, Any]:
 
 def commands(apps: list[App], options: Options) -> list[dict[str, Any]]:
     """What is executed, by the supervisor or by fcgiwrap. pending: whether a release will bring it."""
-    executed = [(app, path) for app in apps for path in [app["command"][0], *_scripts(app)]]
+    executed = [(app, path) for app in apps if app["kind"] != "php_fpm" for path in [app["command"][0], *_scripts(app)]]
     return [
         {"app": app["name"], "command": path, "user": app["user"], "pending": bool(app["release"]) and path.startswith(f"{current_release(app, options)}/")}
         for app, path in executed

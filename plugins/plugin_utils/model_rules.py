@@ -13,8 +13,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import Endpoint, endpoints
-from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import APP, MANAGED, App, Location
+from ansible_collections.webops.fastcgi.plugins.plugin_utils import escaping
+from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_php_rules as php_rules
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import Endpoint, address_key, endpoints
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import APP, LOCATION, MANAGED, App, Location
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_locations import Head, as_directory, claims
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_nginx_values import URI_PATH
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_runtimes import RUNTIMES
@@ -34,8 +36,10 @@ _DOUBTFUL = {
 def check(app: App, given: dict[str, Any], place: Place) -> None:
     """Every rule that concerns one app alone. app: with all defaults. given: as the operator wrote it."""
     _check_kind(app, given, place)
-    for rule in (_check_command, _check_address, _check_processes, _check_logs, _check_names):
+    for rule in (_check_command, _check_address, _check_processes, _check_logs, _check_names, _check_environment):
         rule(app, place)
+    if app["kind"] == "php_fpm":
+        php_rules.check(app, place)
     for index, location in enumerate(app["locations"]):
         _check_location(location, place.key("locations").item(index))
         if app["runtime"] == "fcgiwrap":
@@ -43,9 +47,13 @@ def check(app: App, given: dict[str, Any], place: Place) -> None:
 
 
 def _check_kind(app: App, given: dict[str, Any], place: Place) -> None:
-    for key in APP.keys:
-        if key.kind and key.kind != app["kind"] and given.get(key.name) is not None:
-            place.key(key.name).error(f"belongs to kind {key.kind}; this app is of kind {app['kind']}")
+    locations = given.get("locations") or []
+    given_locations = locations if isinstance(locations, list) else [locations]
+    given_tables = [(APP, given, place), *((LOCATION, one, place.key("locations").item(index)) for index, one in enumerate(given_locations))]
+    for table, values, where in given_tables:
+        for key in table.keys:
+            if key.kinds and app["kind"] not in key.kinds and values.get(key.name) is not None:
+                where.key(key.name).error(f"belongs to kind {' and '.join(key.kinds)}; this app is of kind {app['kind']}")
     if app["kind"] == "listener" and app["listen"] is None and app["state"] == "present":
         place.key("listen").error("missing; kind listener binds its own address, such as 127.0.0.1:9001")
 
@@ -64,7 +72,7 @@ def _check_command(app: App, place: Place) -> None:
 
 
 def _check_address(app: App, place: Place) -> None:
-    key = "socket" if app["kind"] == "fcgi" else "listen"
+    key = address_key(app)
     if app[key] is None:
         return
     place = place.key(key)
@@ -110,6 +118,18 @@ def _check_names(app: App, place: Place) -> None:
             place.key("extra").key(key).error(f"is decided by {MANAGED[key]}; use that")
     if "FCGI_DIGEST" in app["environment"]:
         place.key("environment").key("FCGI_DIGEST").error("is ours: it tells the supervisor of changes that it does not see")
+
+
+def _check_environment(app: App, place: Place) -> None:
+    """What the file that has the variables can hold: the supervisor's, or php-fpm's."""
+    escape = escaping.php_fpm_environment_value if app["kind"] == "php_fpm" else escaping.environment_value
+    tables = [(app["environment"], place), *((pool["environment"], place.key("pools").item(index)) for index, pool in enumerate(app["pools"]))]
+    for variables, where in tables:
+        for name, value in variables.items():
+            try:
+                escape(value)
+            except escaping.EscapingError as error:
+                where.key("environment").key(name).error(f"the value (not shown) {error.reason}")
 
 
 def _check_location(location: Location, place: Place) -> None:
@@ -160,6 +180,7 @@ def _check_one_of(table: dict[str, Any], keys: tuple[str, str], place: Place) ->
 def warnings(app: App) -> Iterator[tuple[str, str]]:
     """What works, but rarely as meant: (key, text). Few."""
     yield from _warnings_of_program(app)
+    yield from php_rules.warnings(app)
     for index, location in enumerate(app["locations"]):
         for key, text in _warnings_of_location(app, location):
             yield f"locations[{index}].{key}", text
@@ -167,7 +188,7 @@ def warnings(app: App) -> Iterator[tuple[str, str]]:
 
 def _warnings_of_program(app: App) -> Iterator[tuple[str, str]]:
     runtime = RUNTIMES[app["runtime"]]
-    shell_words = [word for word in app["command"][1:] if re.fullmatch(r"&&?|\|\|?|;|[0-9]?(>>?|<)(&[0-9])?", word)]
+    shell_words = [word for word in app["command"][1:] if app["kind"] != "php_fpm" and re.fullmatch(r"&&?|\|\|?|;|[0-9]?(>>?|<)(&[0-9])?", word)]
     if shell_words:
         yield "command", f"no shell runs it: {shell_words[0]} is passed on as a word"
     yield from _warnings_of_shell(app)
@@ -181,7 +202,7 @@ def _warnings_of_program(app: App) -> Iterator[tuple[str, str]]:
         yield "stopsignal", f"{app['stopsignal']} ends runtime {app['runtime']} in the midst of a request; {', '.join(runtime.graceful)} let it finish"
     if app["autorestart"] is not True:
         yield "autorestart", f"{str(app['autorestart']).lower()} leaves healthy workers, which exit 0, stopped; with the last one the socket closes"
-    if app["socket_backlog"] and app["socket_backlog"] < 4 * app["processes"]:
+    if app["socket_backlog"] and app["socket_backlog"] < 4 * (app["processes"] or 1):
         yield "socket_backlog", f"{app['socket_backlog']} is little for {app['processes']} processes: where it is full, nginx answers 502 at once"
 
 

@@ -15,7 +15,8 @@ from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_types import 
 
 
 class Runtime(NamedTuple):
-    """Presets. stopsignal: the one that lets a request in flight finish. stopwaitsecs: seconds. keepalive: whether nginx may keep connections open.
+    """Presets. stopsignal: the one that lets a request in flight finish. stopwaitsecs, startsecs: seconds. keepalive: whether nginx may keep connections
+    open.
 
     graceful: the signals that let a request in flight finish; empty where that depends on the program. libfcgi: whether it is built on that library; then
     a process serves one connection at a time, and a kept one starves all others. shares_socket: whether processes may share a socket.
@@ -23,6 +24,11 @@ class Runtime(NamedTuple):
 
     about: str
     stopsignal: str = "TERM"
+    reload_signal: str | None = None
+    startsecs: int = 1
+    startretries: int = 3
+    exitcodes: tuple[int, ...] = (0,)
+    killasgroup: bool = False
     stopwaitsecs: int = 10
     keepalive: bool = False
     graceful: tuple[str, ...] = ()
@@ -45,5 +51,9 @@ RUNTIMES = {
         "MapServer. An idle process takes no notice of TERM, so the wait is short.", stopwaitsecs=2, graceful=("TERM", "USR1"), libfcgi=True
     ),
     "qgis": Runtime("QGIS Server.", libfcgi=True, environment={"QT_QPA_PLATFORM": "offscreen"}),
+    "php_fpm": Runtime(
+        "php-fpm's master. Needs a `process_control_timeout`, or QUIT ends requests too.",
+        stopsignal="QUIT", stopwaitsecs=15, graceful=("QUIT",), reload_signal="USR2", startsecs=2, startretries=5, exitcodes=(0, 2, 70), killasgroup=True,
+    ),
     "fcgiwrap": Runtime("CGI programs through fcgiwrap.", graceful=("TERM", "USR1"), libfcgi=True),
 }  # fmt: skip

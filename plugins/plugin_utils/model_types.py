@@ -106,7 +106,7 @@ class Dictionary(NamedTuple):
 class Key(NamedTuple):
     """One key of a table.
 
-    default: for a missing key; None where the default depends on other keys, and then C(otherwise) says how. kind: the only kind of app that has this key.
+    default: for a missing key; None where the default depends on other keys, and then C(otherwise) says how. kinds: of app that have this key, all if empty.
     """
 
     name: str
@@ -115,7 +115,7 @@ class Key(NamedTuple):
     default: Any = None
     otherwise: str = ""
     required: bool = False
-    kind: str = ""
+    kinds: tuple[str, ...] = ()
 
 
 class Table(NamedTuple):

@@ -19,12 +19,13 @@ from typing import Any
 from ansible_collections.webops.fastcgi.plugins.plugin_utils import escaping
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_types import Scalar
 
-KINDS = ("fcgi", "listener")
-KINDS_OF_LATER_VERSIONS = ("php_fpm", "uwsgi_cgi")
+KINDS = ("fcgi", "listener", "php_fpm")
+KINDS_OF_LATER_VERSIONS = ("uwsgi_cgi",)
 SIGNALS = ("TERM", "HUP", "INT", "QUIT", "KILL", "USR1", "USR2")
 LOG_WORDS = ("AUTO", "NONE", "syslog")
 LONGEST_SOCKET_PATH = 107  # bytes: sun_path of unix(7) without its final zero
 
+_BOOLEANS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 _UNSAFE_IN_PATH = re.compile(r"""[\s;{}"'\\$%*?\[\]]""")
 _EXPANSION = re.compile(r"%\((?:(?:program_name|group_name|host_node_name|here)\)s|(?:process_num|numprocs)\)[0-9]*[sd])")
 
@@ -150,6 +151,19 @@ def _octal_mode(value: Any) -> str:
     return value.zfill(4)
 
 
+def _document_root(value: Any) -> str:
+    path = one_line(value)
+    return _absolute_path(path) if path.startswith("/") else _relative_path(path)
+
+
+def _php_fpm_value(value: Any) -> str | bool:
+    """Booleans stay so, in words too: php-fpm writes them without quotes."""
+    word = _BOOLEANS.get(str(value).lower()) if isinstance(value, (bool, str)) else None
+    if word is None:
+        _held_by(escaping.php_fpm_value, value)
+    return escaping.plain_text(value) if word is None else word
+
+
 def _release_source(value: Any) -> str:
     source = one_line(value)
     if re.match(r"[a-z+]+://|git@", source):
@@ -183,6 +197,13 @@ def _scalar(words: str, escape: Callable[[Any], str]) -> Scalar:
     return Scalar(words, convert)
 
 
+def _environment_text(value: Any) -> str:
+    """What the file can hold that has the variable depends on the app's kind: a rule looks at it (model_rules)."""
+    if value is None or isinstance(value, (dict, list)):
+        raise ValueError
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _regular_expression(value: Any) -> str:
     line = one_line(value)
     try:
@@ -200,7 +221,7 @@ ABSOLUTE_PATH = Scalar("an absolute path", _absolute_path)
 RELATIVE_PATH = Scalar("a path inside the release", _relative_path)
 RELEASE_SOURCE = Scalar("a directory or a tarball on the controller", _release_source)
 COMMAND = Scalar("a command: words as for a shell, or a list of words", _command)
-ENVIRONMENT_VALUE = _scalar("text of one line, a number or a boolean", escaping.environment_value)
+ENVIRONMENT_VALUE = Scalar("text of one line, a number or a boolean", _environment_text)
 EXTRA_VALUE = _scalar("text of one line, a number or a boolean", escaping.ini_value)
 LOG_FILE = Scalar(f"an absolute path, or one of {', '.join(LOG_WORDS)}", _log_file)
 LOG_SIZE = text("a size, such as 50MB or 0", r"[0-9]+([kKmMgG][bB])?")
@@ -211,5 +232,12 @@ GROUP = text("the name of a group", r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 VARIABLE_NAME = text("a name of letters, digits and _", r"[A-Za-z_][A-Za-z0-9_]*")
 SET_NAME = text("a name of lower-case letters, digits and _, beginning with a letter", r"[a-z][a-z0-9_]{0,30}")
 APP_NAME = text("a name of at most 27 lower-case letters, digits, _ and -, beginning with a letter", r"[a-z][a-z0-9_-]{0,26}")
+DOCUMENT_ROOT = Scalar("an absolute path, or one inside the release", _document_root)
+PHP_VERSION = text('a version of PHP in quotes, such as "8.2"', r"[0-9]+\.[0-9]+")
+PHP_EXTENSION = text("the name of an extension, as its package has it, such as gd", r"[a-z0-9][a-z0-9_+-]*")
+PHP_FPM_DIRECTIVE = text("a directive of php-fpm, such as pm.max_children", r"[a-z_]+(\.[a-z_]+)*")
+PHP_DIRECTIVE = text("a directive of php.ini, such as memory_limit", r"[A-Za-z_][A-Za-z0-9_.-]*")
+PHP_FPM_VALUE = Scalar("text of one line, a number or a boolean", _php_fpm_value)
+POOL_NAME = text("a name of lower-case letters, digits and _", r"[a-z][a-z0-9_]{0,26}")
 LABEL = text("a name of letters, digits, _ and -", r"[A-Za-z0-9][A-Za-z0-9_-]*")
 REGULAR_EXPRESSION = Scalar("a regular expression", _regular_expression)

@@ -10,6 +10,7 @@ trap 'rm -rf "$work"' EXIT
 python "$(dirname "$0")/../rendering.py" "$work"
 
 # Its exit status is 1 when it finds anything, however small. Not ours to decide, because it concerns all that a host name or an address serves:
-#   default_server_flag  which server answers for an unknown name (Debian's own site says that it does)
-#   hsts_header          whether browsers may ever again ask a name without TLS
-gixy --skips default_server_flag,hsts_header "$work/nginx.conf"
+#   default_server_flag    which server answers for an unknown name (Debian's own site says that it does)
+#   try_files_is_evil_too  whether nginx remembers files that it has seen: a new release would be seen late
+#   hsts_header            whether browsers may ever again ask a name without TLS
+gixy --skips default_server_flag,hsts_header,try_files_is_evil_too "$work/nginx.conf"

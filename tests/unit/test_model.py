@@ -53,7 +53,7 @@ def test_duplicate_names_are_refused():
     assert "fcgi_apps[shop]: the name is used twice, by items 0 and 2" in errors(app(), app("blog"), app(socket="/run/other.sock"))
 
 
-@pytest.mark.parametrize("kind", ["php_fpm", "uwsgi_cgi"])
+@pytest.mark.parametrize("kind", ["uwsgi_cgi"])
 def test_a_kind_of_a_later_version_is_one_error_whatever_its_keys(kind):
     assert len(errors({"name": "blog", "kind": kind, "root": "/srv/www/blog"})) == 1
 

@@ -53,6 +53,7 @@ def test_an_app_of_two_keys_has_a_default_for_everything_else():
         "startsecs": 1,
         "stopwaitsecs": 10,
         "reload_signal": None,
+        "reload_digest": None,
     }
 
 

@@ -47,7 +47,7 @@ def test_a_command_that_cannot_be_run_is_refused(command, error):
     ("wrong", "key", "error"),
     [
         (listener(listen=None), "listen", "missing; kind listener binds its own address, such as 127.0.0.1:9001"),
-        (listener(socket="/run/x.sock"), "socket", "belongs to kind fcgi; this app is of kind listener"),
+        (listener(socket="/run/x.sock"), "socket", "belongs to kind fcgi and php_fpm; this app is of kind listener"),
         (app(listen=9001), "listen", "belongs to kind listener; this app is of kind fcgi"),
         (listener(listen=65535, processes=2), "listen", "go beyond 65535"),
         (listener(listen="unix:///run/api.sock", processes=2), "listen", "which 2 processes cannot all bind"),

@@ -29,7 +29,7 @@ from fcgi_apps import app, errors, located, location, made, program
         (app(locations=[{"path": "shop"}]), 'fcgi_apps[shop].locations[0].path: "shop" does not begin with "/"'),
         (app(locations=[{}]), "fcgi_apps[shop].locations[0].path: missing; it is text of one line"),
         (app(release=["x"]), "fcgi_apps[shop].release: a list is not a dictionary"),
-        (app(kind="php_fpm"), 'fcgi_apps[shop].kind: "php_fpm" is not available in this version; available are fcgi, listener'),
+        (app(kind="uwsgi_cgi"), 'fcgi_apps[shop].kind: "uwsgi_cgi" is not available in this version; available are fcgi, listener, php_fpm'),
         (app(kind="cgi"), 'fcgi_apps[shop].kind: "cgi" is not one of fcgi, listener'),
         (app(state="gone"), 'fcgi_apps[shop].state: "gone" is not one of present, absent, purged'),
         (app(runtime="ruby"), 'fcgi_apps[shop].runtime: "ruby" is not one of generic,'),

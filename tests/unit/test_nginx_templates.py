@@ -201,7 +201,7 @@ def test_a_site_that_includes_every_file_of_the_directory_is_served_too(samples)
 
 
 def test_what_is_in_the_current_release_is_passed_on_by_the_path_of_that_release(locations):
-    with_script = [location for location in locations if "SCRIPT_FILENAME" in parameters(location)]
+    with_script = [location for location in locations if "SCRIPT_FILENAME" in parameters(location) and location.get("fastcgi_split_path_info")]
     assert with_script
     for location in with_script:
         assert location.one("root") == ["/srv/fcgi/git/current"], location.head
@@ -253,7 +253,8 @@ def test_nobody_waits_long_for_a_connection_to_a_program_on_this_host(locations)
 
 def test_no_dot_in_the_split_of_a_path_leaves_out_a_newline(locations):
     for location in locations:
-        (expression,) = location.one("fastcgi_split_path_info")
+        # One of php is itself the expression that splits.
+        expression = (location.get("fastcgi_split_path_info") or [location.head])[0][-1]
         assert expression.startswith("(?s)^") and expression.endswith(r"\z"), expression
 
 

@@ -62,6 +62,18 @@ def test_a_step_says_whether_it_passed(run_all):
     assert run_all(run.Step("good", "unit", 60, "true"), run.Step("bad", "unit", 60, "false | true"), seconds=60) == ["passed", "failed"]
 
 
+def test_the_end_of_a_run_tells_what_failed(run_all, capsys):
+    told = "TASK [x]\nok: [a]\nfatal: [b]: FAILED! => \n  msg: no space left\nPLAY RECAP"
+    steps = [run.Step("good", "unit", 60, "echo fatal: not this"), run.Step("bad", "unit", 60, f"echo '{told}'; false"), run.Step("mute", "unit", 60, "false")]
+    run_all(*steps, seconds=60)
+    capsys.readouterr()
+    assert run.report(steps, 1) == 1
+    end = capsys.readouterr().out
+    assert end.splitlines()[-6:] == [
+        "---- bad: failed", "fatal: [b]: FAILED! => ", "  msg: no space left", "PLAY RECAP", "---- mute: failed", "1 passed, 2 failed bad mute",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("ours", "peer", "missed"),
     [

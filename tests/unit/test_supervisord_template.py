@@ -85,6 +85,7 @@ def test_a_worker_that_exits_is_started_again_whatever_its_exit_code_unless_the_
 def test_each_runtime_is_stopped_by_the_signal_that_its_programs_heed(programs):
     signals = {name: {signal.Signals(process["stopsignal"]).name for process in program["processes"]} for name, program in programs.items()}
     assert signals.pop("chat") == {"SIGUSR1"}
+    assert signals.pop("forum") == signals.pop("pool-of-mine") == {"SIGQUIT"}
     assert set(map(tuple, signals.values())) == {("SIGTERM",)}
 
 

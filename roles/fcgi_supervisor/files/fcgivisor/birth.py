@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import resource
 
 from fcgivisor import spawn
@@ -33,7 +32,7 @@ def environment(process: Process) -> dict[str, str]:
         found["SUPERVISOR_SERVER_URL"] = url
     if config.user is not None:
         try:
-            found["HOME"] = pwd.getpwnam(config.user).pw_dir
+            found["HOME"] = spawn.home(config.user)
         except KeyError:
             raise SpawnError(f"there is no user {config.user} any more") from None
         found["USER"] = found["LOGNAME"] = config.user

@@ -106,6 +106,7 @@ class Process:
 
     def signal(self, number: int) -> str | None:
         """Send a signal. Returns what is wrong, in words."""
+        self.supervisor.launches.launch()
         if not self.pid:
             return f"attempted to send {self.config.name} sig {signal_name(number)} but it wasn't running"
         self.supervisor.log.debug(f"sending {self.config.name} (pid {self.pid}) sig {signal_name(number)}")
@@ -193,20 +194,43 @@ class Process:
         self.start_again = False
         self.restarts += 1
         try:
-            self._start_process()
+            order = self._order()
         except SpawnError as error:
-            self.spawn_error = str(error)
-            self.supervisor.log.info(f"spawnerr: {error}")
-            self._count_failure(spawn.NOT_SPAWNED)
-            self.handle("unspawnable")
+            self._pipes.close_child_ends()
+            self._unspawnable(error)
+        else:
+            self.supervisor.launches.add(order, self._launched)
+
+    def _launched(self, pid: int, error: SpawnError | None) -> None:
+        """It has been started, or could not be."""
+        self._pipes.close_child_ends()
+        if error is not None:
+            self._unspawnable(error)
             return
+        config = self.config
+        self.pid, self.started = pid, now()
+        self.supervisor.by_pid[pid] = self
+        if config.heartbeat:
+            self.watch = Watch(self.supervisor.loop, self, config.heartbeat_tolerance, config.heartbeat_required, self._silent)
+        if config.kind == LISTENER and self.group.pool is not None:
+            self._conversation = self.group.pool.begin(self)
+            self._pipes.channels[0].tap = self._conversation.hear
         self.supervisor.log.info(f"spawned: '{self.config.name}' with pid {self.pid}")
-        if self.config.ready == "notify":
-            self._timer = self.supervisor.loop.after(self.config.ready_timeout, self._not_ready)
-        elif self.config.startsecs <= 0:
+        if config.ready == "notify":
+            self._timer = self.supervisor.loop.after(config.ready_timeout, self._not_ready)
+        elif config.startsecs <= 0:
             self.handle("alive")
         else:
-            self._timer = self.supervisor.loop.at(self.started + self.config.startsecs, self._startsecs_over)
+            self._timer = self.supervisor.loop.at(self.started + config.startsecs, self._startsecs_over)
+
+    def _unspawnable(self, error: SpawnError) -> None:
+        for channel in self._pipes.channels[-1:]:
+            channel.write(f"supervisor: {error}\nsupervisor: child process was not spawned\n".encode())
+        self._pipes.close()
+        self.spawn_error = str(error)
+        self.supervisor.log.info(f"spawnerr: {error}")
+        self._count_failure(spawn.NOT_SPAWNED)
+        self.handle("unspawnable")
 
     def _startsecs_over(self) -> None:
         """It is alive, unless it has died and that is still to be told."""
@@ -282,8 +306,8 @@ class Process:
 
     # How they do it
 
-    def _start_process(self) -> None:
-        """Raises SpawnError."""
+    def _order(self) -> spawn.Order:
+        """What the kernel is to be asked for; the pipes are open then. Raises SpawnError."""
         config = self.config
         words = spawn.words(config.command)
         try:
@@ -291,31 +315,16 @@ class Process:
             file = spawn.find(words[0], environment.get("PATH", os.defpath))
             socket = self._socket() if config.socket else None
             self._pipes.open(environment)
-            streams = self._pipes.streams
-            order = spawn.Order(
-                file=file, argv=list(words), env=environment, stdin=self._pipes.stdin if socket is None else socket, stdout=streams[0],
-                stderr=streams[-1], passed=self._pipes.passed, identity=birth.identity(config), directory=config.directory, umask=config.umask,
-                limits=birth.limits(config),
-            )  # fmt: skip
-            self.pid = spawn.start(order)
         except OSError as error:
-            self._pipes.close()
             if error.errno == errno.EMFILE:
                 raise SpawnError(f"too many open files to spawn '{config.name}'") from None
             raise SpawnError(f"'{config.name}' cannot be started: {error.strerror or error}") from None
-        except SpawnError as error:
-            for channel in self._pipes.channels[-1:]:
-                channel.write(f"supervisor: {error}\nsupervisor: child process was not spawned\n".encode())
-            self._pipes.close()
-            raise
-        finally:
-            self._pipes.close_child_ends()
-        self.supervisor.by_pid[self.pid] = self
-        if config.heartbeat:
-            self.watch = Watch(self.supervisor.loop, self, config.heartbeat_tolerance, config.heartbeat_required, self._silent)
-        if config.kind == LISTENER and self.group.pool is not None:
-            self._conversation = self.group.pool.begin(self)
-            self._pipes.channels[0].tap = self._conversation.hear
+        streams = self._pipes.streams
+        return spawn.Order(
+            file=file, argv=list(words), env=environment, stdin=self._pipes.stdin if socket is None else socket, stdout=streams[0],
+            stderr=streams[-1], passed=self._pipes.passed, identity=birth.identity(config), directory=config.directory, umask=config.umask,
+            limits=birth.limits(config),
+        )  # fmt: skip
 
     def _socket(self) -> int:
         try:
@@ -388,6 +397,7 @@ class Process:
         return config.stop_sequence or ((config.stopsignal, config.stopwaitsecs), (signal.SIGKILL, config.stopwaitsecs))
 
     def _send_stop(self) -> None:
+        self.supervisor.launches.launch()
         number, wait = self._stop_sequence()[self._step]
         as_group = self.config.killasgroup if number == signal.SIGKILL else self.config.stopasgroup
         self._forget_timer()

@@ -8,13 +8,20 @@ Where a process needs no user, directory, umask or limit of its own, posix_spawn
 
 from __future__ import annotations
 
+import _signal  # what signal wraps: its wrappers turn every number into an enum and back, which costs a child of fork half of its time
 import functools
 import os
+import pwd
 import resource
 import shlex
 import signal
 import stat
 from collections import namedtuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 # What the kernel is asked for. stdin, stdout, stderr: our descriptors. passed: those that it keeps under their own numbers.
 # identity: Identity or None. directory: str or None. umask: int or None. limits: (resource, (soft, hard)) pairs.
@@ -22,10 +29,17 @@ Order = namedtuple("Order", "file argv env stdin stdout stderr passed identity d
 Identity = namedtuple("Identity", "uid gid groups")
 
 # Python ignores these, and what is ignored stays so across exec; all others are caught by us or at their default.
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
-_ALL_SIGNALS = signal.valid_signals()
+_IGNORED_BY_PYTHON = (int(signal.SIGPIPE), int(signal.SIGXFSZ))
+# Those that have a handler of ours (daemon.py, supervisor.py).
+_CAUGHT = tuple(
+    map(int, (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD, signal.SIGIO)),
+)
+_CAUGHT_AND_IGNORED = _CAUGHT + _IGNORED_BY_PYTHON
+_DEFAULT = int(signal.SIG_DFL)
 # The exit code of a child that did not become the program (supervisor/process.py).
 NOT_SPAWNED = 127
+# Processes that are forked in a row at most: each has its pipes open until then, and waits for those before it.
+_ROW = 32
 
 
 # (soft, hard) of RLIMIT_NOFILE for children, where it is not our own: we need many descriptors, but a program that uses select(2) breaks on numbers above 1023.
@@ -81,9 +95,16 @@ def identity(user: str, uid: int, gid: int) -> Identity:
     return Identity(uid, gid, tuple(sorted(set(os.getgrouplist(user, gid)))))
 
 
+@functools.lru_cache(maxsize=512)
+def home(user: str) -> str:
+    """The home directory of a user, looked up once too. Raises KeyError."""
+    return pwd.getpwnam(user).pw_dir
+
+
 def forget_identities() -> None:
-    """Look groups up anew: the configuration has been read again."""
+    """Look groups and homes up anew: the configuration has been read again."""
     identity.cache_clear()
+    home.cache_clear()
 
 
 def read_environment_file(path: str) -> dict[str, str]:
@@ -130,6 +151,43 @@ def start(order: Order) -> int:
         raise SpawnError(f"couldn't exec {name}: {getattr(error, 'strerror', None) or error}") from None
 
 
+class Launches:
+    """Starts of processes; between collect() and launch() several at a time.
+
+    After a fork, every page of ours that is written is copied first, until the child is its program. So what lies between two forks is dear, and where
+    hundreds are due they come in a row: that halves the time until all run. All forks of a row are done before the first of them is told.
+    """
+
+    def __init__(self) -> None:
+        self._collected: list[tuple[Order, Callable[[int, SpawnError | None], None]]] = []
+        self._collecting = False
+
+    def add(self, order: Order, launched: Callable[[int, SpawnError | None], None]) -> None:
+        """Start a process. launched(pid, None) is called when that is done, or launched(0, error)."""
+        self._collected.append((order, launched))
+        if not self._collecting or len(self._collected) >= _ROW:
+            self._launch()
+
+    def collect(self) -> None:
+        self._collecting = True
+
+    def launch(self) -> None:
+        """Start what has been collected, and from now on each at once."""
+        self._collecting = False
+        self._launch()
+
+    def _launch(self) -> None:
+        collected, self._collected = self._collected, []
+        results: list[tuple[int, SpawnError | None]] = []
+        for order, _launched in collected:
+            try:
+                results.append((start(order), None))
+            except SpawnError as error:
+                results.append((0, error))
+        for (_order, launched), result in zip(collected, results):
+            launched(*result)
+
+
 def _posix_spawn(order: Order) -> int:
     actions = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate((order.stdin, order.stdout, order.stderr))]
     ours = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -145,57 +203,65 @@ def _posix_spawn(order: Order) -> int:
 
 def _fork(order: Order) -> int:
     # Blocked until the child is the program: a stop signal between fork and exec waits for it, and does not go to a handler of ours.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, _CAUGHT)
     try:
         pid = os.fork()
         if pid == 0:
             _become(order)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _CAUGHT)
     return pid
 
 
 def _become(order: Order) -> None:
-    """In the child: become the program, or exit."""
-    what = "start"
+    """In the child: become the program, or exit. Every page that Python touches here is copied first, so it does little, and nothing twice."""
+    step: Any = "start"
+    file, argv, env, stdin, stdout, stderr, passed, identity, directory, umask, limits = order
     try:
         os.setpgid(0, 0)
-        for target, source in enumerate((order.stdin, order.stdout, order.stderr)):
-            os.dup2(source, target)
-        for descriptor in order.passed:
+        os.dup2(stdin, 0)
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        for descriptor in passed:
             os.set_inheritable(descriptor, True)
         nofile = _worker_limits["nofile"]
         if nofile is not None:
             resource.setrlimit(resource.RLIMIT_NOFILE, nofile)
-        for number, limit in order.limits:
-            what = f"set limit {number} to {limit}"
-            resource.setrlimit(number, limit)
-        if order.identity is not None:
-            what = f"setuid to {order.identity.uid}"
-            drop_privileges(order.identity)
-        if order.directory is not None:
-            what = f"chdir to {order.directory}"
-            os.chdir(order.directory)
-        if order.umask is not None:
-            os.umask(order.umask)
-        what = f"exec {order.argv[0]}"
-        for number in _IGNORED_BY_PYTHON:
-            signal.signal(number, signal.SIG_DFL)
-        _default_handlers()
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.execve(order.file, order.argv, order.env)
+        for step in limits:
+            resource.setrlimit(step[0], step[1])
+        step = identity
+        if identity is not None:
+            drop_privileges(identity)
+        step = directory
+        if directory is not None:
+            os.chdir(directory)
+        if umask is not None:
+            os.umask(umask)
+        step = argv
+        # A signal that is pending now is for the program: no handler of ours may take it before exec.
+        _signal.set_wakeup_fd(-1)
+        for number in _CAUGHT_AND_IGNORED:
+            _signal.signal(number, _DEFAULT)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        os.execve(file, argv, env)
     except BaseException as error:
         reason = getattr(error, "strerror", None) or error
-        _say(f"supervisor: couldn't {what}: {reason}\nsupervisor: child process was not spawned\n")
+        _say(f"supervisor: couldn't {_words_for(step, order)}: {reason}\nsupervisor: child process was not spawned\n")
     finally:
         os._exit(NOT_SPAWNED)
 
 
-def _default_handlers() -> None:
-    """A signal that is pending now is for the program: no handler of ours may take it before exec."""
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD, signal.SIGIO):
-        signal.signal(number, signal.SIG_DFL)
+def _words_for(step: Any, order: Order) -> str:
+    """What a child was doing, as supervisord says it."""
+    if step is order.argv:
+        return f"exec {order.argv[0]}"
+    if isinstance(step, Identity):
+        return f"setuid to {step.uid}"
+    if step is order.directory:
+        return f"chdir to {step}"
+    if isinstance(step, tuple):
+        return f"set limit {step[0]} to {step[1]}"
+    return str(step)
 
 
 def _say(text: str) -> None:

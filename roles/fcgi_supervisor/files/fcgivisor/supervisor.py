@@ -19,6 +19,7 @@ from fcgivisor.loop import now
 from fcgivisor.output import auto_log_prefix
 from fcgivisor.process import decode_status
 from fcgivisor.sockets import SocketError
+from fcgivisor.spawn import Launches
 from fcgivisor.states import SupervisorState
 from fcgivisor.values import AUTO, signal_name
 
@@ -51,6 +52,7 @@ class Supervisor:
         self.bus = events.Bus()
         self.groups: dict[str, Group] = {}
         self.by_pid: dict[int, Process] = {}
+        self.launches = Launches()
         self.mood = SupervisorState.RUNNING
         self.waiters: list[Callable[[], bool]] = []  # called after changes of state, until they return True
         self._stop_order: list[Group] = []
@@ -154,12 +156,16 @@ class Supervisor:
     def _start_some(self) -> None:
         """Hundreds of processes take a while to start: requests are answered in between."""
         end = now() + STARTING_SLICE
-        while self._to_start and not self.stopping:
-            process = self._to_start.popleft()
-            if process.state == states.STOPPED and not process.last_start and process.group.processes.get(process.config.name) is process:
-                process.start()
-            if now() >= end:
-                break
+        self.launches.collect()
+        try:
+            while self._to_start and not self.stopping:
+                process = self._to_start.popleft()
+                if process.state == states.STOPPED and not process.last_start and process.group.processes.get(process.config.name) is process:
+                    process.start()
+                if now() >= end:
+                    break
+        finally:
+            self.launches.launch()
         if self._to_start:
             self.loop.after(0, self._start_some)
 
@@ -209,12 +215,16 @@ class Supervisor:
             if pid == 0:
                 break
             dead.append((pid, status))
-        for pid, status in dead:
-            process = self.by_pid.get(pid)
-            if process is None:
-                self.log.info(f"reaped unknown pid {pid} ({decode_status(status)[1]})")
-            else:
-                process.died(status)
+        self.launches.collect()
+        try:
+            for pid, status in dead:
+                process = self.by_pid.get(pid)
+                if process is None:
+                    self.log.info(f"reaped unknown pid {pid} ({decode_status(status)[1]})")
+                else:
+                    process.died(status)
+        finally:
+            self.launches.launch()
 
     def find(self, pid: int) -> Process | None:
         """The process that a process ID belongs to: its own, or that of a child in its group."""

@@ -215,4 +215,4 @@ def escape(text: str) -> str:
 
 def capped(number: int) -> int:
     """XML-RPC's int has 32 bits."""
-    return max(_MIN_INT, min(_MAX_INT, number))
+    return number if _MIN_INT <= number <= _MAX_INT else max(_MIN_INT, min(_MAX_INT, number))
