@@ -19,7 +19,7 @@ import typing as t
 
 from ansible_collections.webops.fastcgi.plugins.module_utils.backend import Backend, Order, SupervisorFault, SupervisorStillRunning, Survey
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationStore, replace_file
-from ansible_collections.webops.fastcgi.plugins.module_utils.plan import AT_REST, UP, Plan, Step, granted_seconds
+from ansible_collections.webops.fastcgi.plugins.module_utils.plan import AT_REST, UP, Plan, Step, granted_seconds, in_sequence
 
 Faults = list[t.Optional[SupervisorFault]]
 Script = t.Generator[list[Order], Faults, None]
@@ -30,8 +30,6 @@ _LONGEST_PAUSE = 0.25
 _EXITED_IS_FINAL = 2.5
 # What ended may have left children behind that hold its address for a moment.
 _ADDRESS_PATIENCE = 2
-# A program that a signal ends is gone within this time; one that handles it keeps its pid.
-_SIGNAL_SETTLED = 0.25
 # supervisord announces RUNNING falsely now and then (a death that it has not noticed): with startsecs=0 one look is not enough either.
 _SHORTEST_PROOF = 0.25
 
@@ -84,6 +82,7 @@ class Converger:
         self._since: dict[str, tuple[t.Any, float]] = {}  # full name: (pid or state, when that was first seen)
         self._freeing: set[str] = set()  # programs on their way to rest: they may free addresses that others need
         self.processes = {process["full_name"]: process for process in survey.processes}
+        self._first_pids = {process["full_name"]: process["pid"] for process in survey.processes}
         self._proven_pids = {process["pid"] for process in survey.processes if process["state"] == "running"}
         self.done: list[Step] = []
         self.failures: dict[str, str] = {}
@@ -97,8 +96,8 @@ class Converger:
         to_be_restarted = {name for step in plan.steps for name in _stopped_to_start_again(step, plan)} | self._journal.read()
         self._journal.write(to_be_restarted)
         self._open = list(plan.steps)
-        self._carry_out([step for step in plan.steps if step.action == "remove"], plan)
-        self._carry_out([step for step in plan.steps if step.action != "remove"], plan)
+        for steps in in_sequence(plan.steps):
+            self._carry_out(steps, plan)
         unfinished, self._open = self._open, []
         self._reach(plan)
         for step in unfinished:
@@ -151,6 +150,14 @@ class Converger:
     def _state(self, name: str) -> str | None:
         process = self.processes.get(name)
         return process["state"] if process else None
+
+    def _pid(self, name: str) -> int | None:
+        process = self.processes.get(name)
+        return process["pid"] if process else None
+
+    def _is_of_before(self, name: str) -> bool:
+        """Whether a process has run since before this call."""
+        return name in self.processes and self._pid(name) == self._first_pids.get(name)
 
     def _rests(self, name: str) -> bool:
         state = self._state(name)
@@ -218,17 +225,24 @@ class Converger:
             self._finish(step._replace(processes=tuple(restarted)))
 
     def _reload(self, step: Step) -> Script:
-        pids = {name: self.processes[name]["pid"] for name in step.processes}
-        faults = yield [Order("signal", name, step.signal) for name in step.processes]
-        if self._refused(step.program, faults):
-            return
-        settled = time.monotonic() + _SIGNAL_SETTLED
-        while time.monotonic() < settled:
+        """What was started since the call began has read everything anew, and needs no signal."""
+        while any(self._state(name) == "starting" and self._is_of_before(name) for name in step.processes):  # it may not handle the signal yet
             yield []
-        ended = [name for name, pid in pids.items() if self.processes[name]["pid"] != pid]
+        names = [name for name in step.processes if self._state(name) == "running" and self._is_of_before(name)]
+        for name in names:  # each has to prove itself again
+            self._proven_pids.discard(self._pid(name))
+            self._since[name] = (self._pid(name), time.monotonic())
+        faults = yield [Order("signal", name, step.signal) for name in names]
+        if self._refused(step.program, [fault for name, fault in zip(names, faults) if self._is_of_before(name)]):
+            return
+        signalled = [name for name, fault in zip(names, faults) if fault is None]  # the others had ended by themselves
+        while any(self._is_of_before(name) and self._verdict(name) == "" for name in signalled):
+            yield []
+        ended = [name for name in signalled if not self._is_of_before(name)]
         if ended:
-            self.warnings.append(f"{', '.join(ended)}: ended on signal {step.signal} instead of reloading, and was started anew by the supervisor")
-        self._finish(step)
+            self.warnings.append(f"{', '.join(ended)}: ended on signal {step.signal} instead of reloading, which leaves it to the supervisor to start it anew")
+        if signalled:
+            self._finish(step._replace(processes=tuple(signalled)))
 
     # parts of scripts
 

@@ -326,6 +326,12 @@ def descendants(ancestor):
     return family
 
 
+def process_group(pid_file):
+    """Return the pids of the process group that the process of a pid file led, which may have died; none where there is no such file."""
+    leader = read(pid_file).strip() if pid_file else ""
+    return {pid for pid in pids() if stat_fields(pid)[2:3] == [leader]} if leader.isdigit() else set()
+
+
 @functools.cache
 def socket_holders():
     """Return {inode: pids of the processes that have this socket open}."""
@@ -576,6 +582,19 @@ def starts_at_boot(service):
 # Sets.
 
 
+def packages_missing(names):
+    """Return those of these packages that are not installed, as dpkg or rpm knows them; all where there is neither."""
+    if not names:
+        return []
+    dpkg, rpm = find("dpkg-query"), find("rpm")
+    if dpkg:
+        lines = output([dpkg, "--show", "--showformat", "${Package} ${db:Status-Status}\\n", *names]).splitlines()
+        installed = {line.partition(" ")[0] for line in lines if line.endswith(" installed")}
+    else:
+        installed = {name for name in names if rpm and subprocess.run([rpm, "--quiet", "-q", name], check=False).returncode == 0}
+    return [name for name in names if name not in installed]
+
+
 def other_sets(own):
     """Return {name: [{"app", "user"}]} of the sets that lie beside the one at the path ``own``, by what their live generations declare.
 
@@ -604,7 +623,7 @@ def problems(params, own):
         if problem:
             found.append(f"fcgi_apps[{item['app']}]: command {item['command']} {problem}")
     for item in params["listens"]:
-        problem = listen_problem(item["address"], own, {section.name for section in foreign})
+        problem = listen_problem(item["address"], own | process_group(item["pid_file"]), {section.name for section in foreign})
         if problem:
             found.append(f"fcgi_apps[{item['app']}]: {item['address']} {problem}")
     return found
@@ -666,6 +685,7 @@ def host_info(params):
         "groups_missing": [name for name in params["groups"] if not group_exists(name)],
         "directories_missing": [path for path in params["directories"] if not os.path.isdir(path)],
         "digests": {path: digest(path) for path in params["digests"]},
+        "packages_missing": packages_missing(params["packages"]),
         "python_venv": importlib.util.find_spec("ensurepip") is not None,
         "paths_executable": {path: os.path.isfile(path) and os.access(path, os.X_OK) for path in params["paths_executable"]},
         "orphans": left,

@@ -62,7 +62,7 @@ class Selected(t.NamedTuple):
 
 
 class Step(t.NamedTuple):
-    """What is to be done with one program. Steps of different programs do not depend on one another, but removals come first."""
+    """What is to be done with one program. Steps of different programs do not depend on one another, but they have their sequence (in_sequence)."""
 
     action: str  # add, update, remove, start, stop, restart, reload
     program: str
@@ -120,6 +120,13 @@ def assume(programs: t.Mapping[str, Program], declared: t.Mapping[str, bool], ch
     return assumed
 
 
+def in_sequence(steps: t.Sequence[Step]) -> tuple[list[Step], list[Step], list[Step]]:
+    """Removals, what comes after them, and reloads: they are for what is not started anew meanwhile."""
+    removals = [step for step in steps if step.action == "remove"]
+    reloads = [step for step in steps if step.action == "reload"]
+    return removals, [step for step in steps if step.action not in ("remove", "reload")], reloads
+
+
 def granted_seconds(plan: Plan, cycles: t.Mapping[str, float]) -> float:
     """How long a plan may take by what the sections themselves grant: programs side by side, the processes of a restarted pool one after the other.
 
@@ -129,10 +136,11 @@ def granted_seconds(plan: Plan, cycles: t.Mapping[str, float]) -> float:
     def granted(program: str) -> float:
         return cycles.get(program, _USUAL_CYCLE)
 
-    removals = [granted(step.program) for step in plan.steps if step.action == "remove"]
-    others = [granted(step.program) * (len(step.processes) if step.action == "restart" else 1) for step in plan.steps if step.action != "remove"]
+    removals, others, reloads = [
+        [granted(step.program) * (len(step.processes) if step.action == "restart" else 1) for step in steps] for steps in in_sequence(plan.steps)
+    ]
     waits = [granted(name.partition(":")[0]) for name in plan.running | plan.resting]
-    return max(removals, default=0) + max(others + waits, default=0)
+    return max(removals, default=0) + max(others + waits, default=0) + max(reloads, default=0)
 
 
 def select(
@@ -175,25 +183,30 @@ def make_plan(
     interrupted: t.Container[str] = (),
     signals: t.Mapping[str, str] | None = None,
     in_place: bool = False,
+    rereads: t.Container[str] = (),
 ) -> Plan:
     """The way from what is to state (present, started, stopped, restarted, reloaded, absent).
 
     interrupted: processes that an earlier call stopped and did not come to start again: not stopped by hand.
-    signals: for state reloaded, the signal by program. in_place: whether the supervisor takes a changed section process by process.
+    signals: of a reload, by program. in_place: whether the supervisor takes a changed section process by process.
+    rereads: programs whose own configuration changed, which what runs has to read again.
     """
     plan = Plan()
     for selected in selection:
         program = programs.get(selected.program, Program(selected.program, REMOVED, {}, {}))
+        signal = (signals or {}).get(program.name, "HUP")
         chosen = program.process_names if selected.processes is None else sorted(selected.processes)
         if state == "stopped":
             part = _stop(program, chosen)
         elif state == "reloaded":
-            part = _reload(program, chosen, (signals or {}).get(program.name, "HUP"))
+            part = _reload(program, chosen, signal)
         elif state == "absent":
             part = remove(program)
         else:
             asked = frozenset(chosen) if state == "started" or (state == "restarted" and selected.by_name) else frozenset()
             part = _run(program, chosen, asked, state == "restarted", interrupted, in_place)
+            if program.name in rereads:
+                part = part.joined(_reread(program, chosen, part, signal, in_place))
         plan = plan.joined(part)
     return plan
 
@@ -211,11 +224,11 @@ def pictures(plan: Plan, programs: t.Mapping[str, Program]) -> tuple[dict[str, t
     """Before and after of every program that the plan touches, for a diff."""
     before: dict[str, t.Any] = {}
     after: dict[str, t.Any] = {}
-    for step in plan.steps:
-        program = programs[step.program]
-        states = {name: process["state"] for name, process in program.processes.items()}
-        before[step.program] = _picture(program.section, states)
-        after[step.program] = _picture(*_outcome(step, program, states, plan))
+    for name in dict.fromkeys(step.program for step in plan.steps):
+        program = programs[name]
+        states = {process: told["state"] for process, told in program.processes.items()}
+        before[name] = _picture(program.section, states)
+        after[name] = _picture(*_outcome([step for step in plan.steps if step.program == name], program, states, plan))
     return before, after
 
 
@@ -223,17 +236,19 @@ def _picture(section: str, states: t.Mapping[str, str]) -> dict[str, t.Any]:
     return {"configuration": _CONFIGURATION_WORDS[section], "processes": dict(states)}
 
 
-def _outcome(step: Step, program: Program, states: dict[str, str], plan: Plan) -> tuple[str, dict[str, str]]:
-    """Section and states of the processes as they will be after a step."""
-    if step.action == "remove":
+def _outcome(steps: t.Sequence[Step], program: Program, states: dict[str, str], plan: Plan) -> tuple[str, dict[str, str]]:
+    """Section and states of the processes as they will be after the steps of a program."""
+    actions = {step.action for step in steps}
+    if "remove" in actions:
         return ADDED if program.autostart else REMOVED, {}
     section = program.section
-    if step.action in ("add", "update"):
+    if actions & {"add", "update"}:
         section, states = SAME, dict.fromkeys(sorted(program.autostart), "stopped")
     states = {name: "running" if name in plan.running else "stopped" if name in plan.resting else state for name, state in states.items()}
-    if step.action in ("restart", "reload"):  # else nobody would see that anything is done
-        words = f"running (signal {step.signal})" if step.signal else "running (restarted)"
-        states.update(dict.fromkeys(step.processes, words))
+    for step in steps:
+        if step.action in ("restart", "reload"):  # else nobody would see that anything is done
+            words = f"running (signal {step.signal})" if step.signal else "running (restarted)"
+            states.update(dict.fromkeys(step.processes, words))
     return section, states
 
 
@@ -317,6 +332,17 @@ def _reload(program: Program, chosen: t.Iterable[str], signal: str) -> Plan:
         return Plan(steps, frozenset(running), pending=(program.name,), warnings=(f"{program.name}: {text}",))
     warnings = () if running else (f"{program.name}: not running, so there is nothing to reload",)
     return Plan(steps, frozenset(running), warnings=warnings)
+
+
+def _reread(program: Program, chosen: t.Iterable[str], part: Plan, signal: str, in_place: bool) -> Plan:
+    """The program's own configuration changed: a signal to each process that has read the old one, unless part starts it anew anyway."""
+    if program.section == CHANGED and not in_place:
+        return Plan()
+    anew = {name for step in part.steps for name in (step.processes if step.action == "restart" else step.stops)}
+    stays = program.autostart if program.section == CHANGED else program.processes
+    held = {name: program.processes[name]["state"] for name in chosen if name in program.processes and name in stays}
+    readers = _names(name for name, state in held.items() if state in ("running", "starting") and name not in anew)
+    return Plan((Step("reload", program.name, readers, signal=signal),) if readers else (), frozenset(readers))
 
 
 def _names(names: t.Iterable[str]) -> tuple[str, ...]:

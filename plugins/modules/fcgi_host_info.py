@@ -94,6 +94,17 @@ options:
         description: As V(unix:///run/fastcgi/shop.sock), V(unix:/run/fastcgi/shop.sock), V(tcp://127.0.0.1:9000) or V(127.0.0.1:9000).
         type: str
         required: true
+      pid_file:
+        description:
+          - A file with the process ID of the app's own master. What is in use by that one's process group, which may outlive it, is free for the app.
+        type: path
+        version_added: 1.1.0
+  packages:
+    description: Packages of the operating system to look for.
+    type: list
+    elements: str
+    default: []
+    version_added: 1.1.0
   paths_executable:
     description: Paths of which to tell whether there is an executable file.
     type: list
@@ -269,6 +280,12 @@ digests:
   returned: success
   type: dict
   sample: {"/etc/systemd/system/fcgivisord.service": "da39a3ee5e6b4b0d3255bfef95601890afd80709"}
+packages_missing:
+  description: Those of O(packages) that are not installed.
+  returned: success
+  type: list
+  elements: str
+  version_added: 1.1.0
 python_venv:
   description: Whether the Python that runs modules here can make a venv; Debian has a package of its own for that.
   returned: success
@@ -376,8 +393,9 @@ def main():
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {"app": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
+                "options": {"app": {"type": "str", "required": True}, "address": {"type": "str", "required": True}, "pid_file": {"type": "path"}},
             },
+            "packages": {"type": "list", "elements": "str", "default": []},
             "paths_executable": {"type": "list", "elements": "path", "default": []},
             "directories": {"type": "list", "elements": "path", "default": []},
             "digests": {"type": "list", "elements": "path", "default": []},

@@ -14,6 +14,7 @@ description:
   - Programs and sections of others are left alone, even when their configuration has changed too.
   - A program that an earlier generation of O(declared) declared and the live one does not is stopped and removed when the whole list is brought to a
     state, once its section is gone, and the file of its unix socket with it.
+  - A program whose own configuration changed while its section did not, as C(reload_digest) of O(declared) tells, is reloaded by its signal.
   - Talks XML-RPC to the supervisor and never uses its command line.
   - The supervisor is asked to read its configuration files again, in check mode too. That starts and stops nothing; it refreshes its view.
     In check mode it sees the files as they are; O(assume_programs) and O(assume_changed) tell it what the play would make of them.
@@ -29,7 +30,9 @@ attributes:
     description: Returns the configuration and the process states of every program that the plan touches, before and after.
   idempotent:
     support: partial
-    details: V(restarted) and V(reloaded) act each time.
+    details: >-
+      V(restarted) and V(reloaded) act each time. A program whose own configuration changed is reloaded each time until the whole list of O(declared),
+      and no selection of it, has come to run, with nothing pending.
     description: When run twice in a row with the same arguments, the second run changes nothing.
 options:
   state:
@@ -37,11 +40,14 @@ options:
       - V(present), configuration applied and everything running that the supervisor starts by itself. What was stopped by hand stays stopped. Where its
         section changed, fcgivisord takes the change. Under supervisord it stays pending, since that starts whatever is added; if only some processes of a
         pool were stopped by hand, the pool is updated and those are stopped again. Processes that are exited or fatal are started again.
+        Where C(reload_digest) of a program is not what it was in the generation that came to run last, or in one since, its C(reload_signal) (V(HUP), if it
+        has none) is sent to each process that has run since before this call. A digest that comes or goes is no change, since the command differs then.
+        In V(started) and V(restarted) likewise.
       - V(started), like V(present), and what was stopped by hand or is not started by itself is started too.
       - V(stopped), processes are stopped, exited or fatal. A process that is being tried again (backoff) is stopped.
       - V(restarted), what runs is stopped and started, one process of a pool after the other, each waited for. A changed section is
         applied, in the same restart. What was stopped by hand is started only if its name is written out in O(name).
-      - V(reloaded), O(signal) is sent to each running process.
+      - V(reloaded), O(signal) is sent to each running process. Like all that get a signal, it has to go on running for its section's C(startsecs).
       - V(absent), programs are stopped and taken out of the supervisor.
     type: str
     choices: [present, started, stopped, restarted, reloaded, absent]
@@ -138,7 +144,9 @@ restarted:
   type: list
   elements: str
 reloaded:
-  description: Processes that got the signal.
+  description:
+    - Processes that got the signal.
+    - In check mode also those that fcgivisord may replace instead, where the program's section changed too.
   returned: always
   type: list
   elements: str
@@ -258,6 +266,12 @@ class Declared:
         """What was declared last about a program; empty if nothing ever was."""
         return next((program for program in [*self.programs, *reversed(self.earlier)] if program["name"] == name), {})
 
+    def rereads(self) -> set[str]:
+        """Programs that declare another configuration of their own than an earlier generation, which what runs may have read."""
+        now = {program["name"]: program.get("reload_digest") for program in self.programs}
+        then = {(program["name"], program.get("reload_digest")) for program in self.earlier}
+        return {name for name, digest in then if digest is not None and now.get(name) not in (None, digest)}
+
     def leftovers(self) -> list[str]:
         """Programs that were declared and are no longer."""
         return sorted({program["name"] for program in self.earlier} - {program["name"] for program in self.programs})
@@ -356,8 +370,9 @@ class Call:
             for name in declared.leftovers():
                 if name in known and known[name].section == REMOVED:
                     plan = plan.joined(remove(known[name]))
-        signals = {one.program: self.module.params["signal"] or declared.metadata(one.program).get("reload_signal") or "HUP" for one in selection}
-        return plan.joined(make_plan(self.state, selection, known, Journal(declared.path).read(), signals, in_place))
+        asked = self.module.params["signal"] if self.state == "reloaded" else None
+        signals = {one.program: asked or declared.metadata(one.program).get("reload_signal") or "HUP" for one in selection}
+        return plan.joined(make_plan(self.state, selection, known, Journal(declared.path).read(), signals, in_place, declared.rereads()))
 
     def _require_sections(self, declared: Declared, selection: list[Selected], known: dict[str, Program]) -> None:
         without = [one.program for one in selection if one.program not in known]

@@ -105,7 +105,11 @@ def _derived(apps: list[App], options: Options) -> dict[str, Any]:
         "releases": releases,
         "needs_venv": any(release["python_requirements"] for release in releases),
         "commands": programs.commands(present, options),
-        "listens": [{"app": app["name"], "address": endpoint.url} for app in present for endpoint in all_endpoints(app)],
+        "listens": [
+            {"app": app["name"], "address": endpoint.url, **({"pid_file": php.pid_file(app, options)} if app["kind"] == "php_fpm" else {})}
+            for app in present
+            for endpoint in all_endpoints(app)
+        ],
         "groups": programs.groups(present),
         "purged": [programs.purged(app, present, options) for app in apps if app["state"] == "purged"],
         "probes": [probe for app in present for probe in probes(app)],

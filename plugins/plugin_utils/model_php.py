@@ -43,12 +43,14 @@ def command(app: App, options: Options) -> list[str]:
     The socket that the supervisor holds is passed on under another number: php-fpm opens /dev/null as 0. Where php-fpm binds it, what a master that was
     killed left behind, which would keep the address, is ended first.
     """
-    php_fpm = shlex.join([binary(app, options), "--nodaemonize", "--force-stderr", "--fpm-config", posixpath.join(generation(options), f"{app['name']}.conf")])
+    configuration = posixpath.join(generation(options), f"{app['name']}.conf")
+    php_fpm = shlex.join([binary(app, options), "--nodaemonize", "--force-stderr", "--fpm-config", configuration])
     steps = [f"sleep {app['start_delay']}"] if app["start_delay"] else []
     if holds_socket(app, options):
         steps += ["exec 3<&0", f"FPM_SOCKETS={shlex.quote(listen(app))}=3 exec {php_fpm}"]
     else:
-        leftovers = shlex.join(["/bin/sh", posixpath.join(generation(options), "leftovers.sh"), pid_file(app, options)])
+        pools = [app["name"], *(pool_name(app, pool["name"]) for pool in app["pools"])]
+        leftovers = shlex.join(["/bin/sh", posixpath.join(generation(options), "leftovers.sh"), pid_file(app, options), configuration, *pools])
         steps = [leftovers, *steps, f"exec {php_fpm}"]
     return ["/bin/sh", "-c", " && ".join(steps)]
 
@@ -107,7 +109,12 @@ def _pool(app: App, keys: dict[str, Any], name: str, environment: dict[str, str]
         for directive, value in keys[key].items():
             flag = isinstance(value, bool)
             settings[f"{key.replace('value', 'flag') if flag else key}[{directive}]"] = value
-    return {"name": f"{app['name']}_{name}" if name else app["name"], "settings": list(settings.items())}
+    return {"name": pool_name(app, name), "settings": list(settings.items())}
+
+
+def pool_name(app: App, name: str) -> str:
+    """Of the app's own pool, where the name is empty, or of one of its C(pools)."""
+    return f"{app['name']}_{name}" if name else app["name"]
 
 
 def fill_pool(keys: dict[str, Any], name: str, options: Options, app: App) -> None:
@@ -184,7 +191,6 @@ def status_probes(app: App) -> list[dict[str, Any]]:
     return [
         {
             "name": " ".join(filter(None, [app["name"], pool["name"] if pool is not app else ""])),
-            "program": app["name"],
             "address": Endpoint.parse(pool["pool"].get("pm.status_listen") or pool["socket"]).connect,
             "mode": "php_fpm_status",
             "script_name": pool["pool"]["pm.status_path"],

@@ -162,7 +162,10 @@ def purged(app: App, present: list[App], options: Options) -> dict[str, Any]:
         "name": app["name"],
         "user": app["user"] if user_is_its_own else "",
         "group": own if user_is_its_own and app["group"] == own else "",
-        "paths": [posixpath.join(directory, name) for name in ("releases", "current", ".lock", "home")],
+        "paths": [
+            *(posixpath.join(directory, name) for name in ("releases", "current", ".lock", "home")),
+            *(path for path in (php.run_dir(app, options), php.slow_log_dir(app, options)) if app["kind"] == "php_fpm"),
+        ],
         "directory": directory,
         # In the directory of all logs, those of the processes of this app and no other: shop_00.log, its backups, and shop_00.err.log.
         "logs": rf"{re.escape(app['name'])}_[0-9]+(\.err)?\.log(\.[0-9]+)?",

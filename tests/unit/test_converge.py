@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.webops.fastcgi.plugins.module_utils.backend import Backend, SupervisorStillRunning, Survey
+from ansible_collections.webops.fastcgi.plugins.module_utils.backend import Backend, SupervisorFault, SupervisorStillRunning, Survey
 from ansible_collections.webops.fastcgi.plugins.module_utils.converge import Converger, Journal
 from ansible_collections.webops.fastcgi.plugins.module_utils.plan import Plan, Step
 
@@ -60,6 +60,55 @@ class Restless(Backend):
 
     def last_exit(self, name):
         raise NotImplementedError
+
+
+class Signalled(Restless):
+    """A program "shop", of which each look finds the next state and pid; None: it is not held. The last one stays."""
+
+    def __init__(self, *looks):
+        super().__init__()
+        self.looks = list(looks)
+
+    def processes(self):
+        look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        return [{"full_name": "shop", "program": "shop", "state": look[0], "pid": look[1], "ever_started": True}] if look else []
+
+    def _carry_out(self, order):
+        self.given.append(order.verb)
+        ended = self.looks[0] is None or self.looks[0][0] != "running"
+        return SupervisorFault(70, "NOT_RUNNING: shop") if ended and order.verb == "signal" else None
+
+
+RUNNING, STARTING, ANEW = ("running", 1), ("starting", 1), ("running", 2)
+
+
+@pytest.mark.parametrize(
+    ("looks", "reloaded", "ended", "failures"),
+    [
+        ([RUNNING], True, False, {}),
+        ([STARTING, RUNNING], True, False, {}),
+        ([STARTING, ("backoff", None), ("starting", 2), ANEW], False, False, {}),
+        ([STARTING, None], False, False, {"shop": "still absent after 0.5 s"}),
+        ([RUNNING, ("exited", None), ANEW], False, False, {}),
+        ([RUNNING, RUNNING, ("exited", None), ANEW], True, True, {}),
+        ([RUNNING, RUNNING, ("fatal", None)], True, True, {"shop": "is fatal"}),
+    ],
+    ids=["runs", "starts", "is started anew", "is taken out", "ends before the signal", "ends by the signal", "ends by it for good"],
+)
+def test_a_signal_reaches_what_has_run_since_before_the_call_once_it_has_started(looks, reloaded, ended, failures):
+    supervisor = Signalled(*looks)
+    converger = Converger(supervisor, supervisor.survey(), {"shop": 0}, {"shop": 0}, 0.5, Journal(None))
+    converger.run(Plan((Step("reload", "shop", ("shop",), signal="USR2"),), frozenset({"shop"})))
+    assert [step.processes for step in converger.done] == ([("shop",)] if reloaded else [])
+    assert (["ended on signal USR2" in words for words in converger.warnings], converger.failures) == ([True] if ended else [], failures)
+
+
+def test_what_is_replaced_in_the_same_call_gets_no_signal():
+    supervisor = Signalled(RUNNING, ANEW)
+    converger = Converger(supervisor, supervisor.survey(), {"shop": 0}, {"shop": 0}, 5, Journal(None))
+    reload = Step("reload", "shop", ("shop",), signal="USR2")
+    converger.run(Plan((reload, Step("start", "shop", ("shop",))), frozenset({"shop"})))
+    assert (supervisor.given, [step.action for step in converger.done], converger.failures) == (["start"], ["start"], {})
 
 
 @pytest.mark.parametrize(("action", "running", "held"), [("update", frozenset({"shop"}), True), ("remove", frozenset(), False)], ids=["updated", "removed"])

@@ -182,6 +182,57 @@ def test_a_signal_does_not_apply_a_changed_section():
     assert made.steps[0].signal == "USR2" and made.pending == ("shop",)
 
 
+REREAD = [
+    # state, section, in place, what its one process does, whether a signal is sent
+    ("present", SAME, False, "running", True),
+    ("present", SAME, False, "starting", True),
+    ("started", SAME, False, "running", True),
+    ("present", SAME, False, "backoff", False),
+    ("present", SAME, False, "exited", False),
+    ("present", SAME, False, "stopped", False),
+    ("present", SAME, False, "stopping", False),
+    ("started", SAME, False, "stopped", False),
+    ("restarted", SAME, False, "running", False),
+    ("present", CHANGED, False, "running", False),
+    ("present", CHANGED, False, "stopped", False),
+    ("present", CHANGED, True, "running", True),
+    ("present", CHANGED, True, "stopped", False),
+    ("restarted", CHANGED, True, "running", False),
+    ("present", ADDED, False, None, False),
+    ("present", ADDED, True, None, False),
+    ("stopped", SAME, False, "running", False),
+    ("absent", SAME, False, "running", False),
+]
+
+
+@pytest.mark.parametrize(("state", "section", "in_place", "does", "signalled"), REREAD, ids=lambda value: str(value) if isinstance(value, str) else "")
+def test_what_runs_rereads_its_own_configuration_unless_it_is_started_anew_anyway(state, section, in_place, does, signalled):
+    observed = program(section, *([does] if does else []))
+    usual = plan(state, observed, in_place=in_place)
+    made = plan(state, observed, in_place=in_place, signals={"shop": "USR2"}, rereads={"shop"})
+    assert made.steps == usual.steps + ((Step("reload", "shop", ("shop:0",), signal="USR2"),) if signalled else ())
+    assert (made.running, made.resting, made.pending) == (usual.running, usual.resting, usual.pending)
+
+
+def test_of_a_pool_only_what_runs_and_was_chosen_rereads():
+    observed = program(SAME, "running", "stopped", "running", "exited")
+    signal = Step("reload", "shop", ("shop:0", "shop:2"), signal="HUP")
+    assert plan("present", observed, rereads={"shop"}).steps == (Step("start", "shop", ("shop:3",)), signal)
+    assert plan("present", observed, rereads={"shop"}, chosen=frozenset({"shop:2"})).steps == (signal._replace(processes=("shop:2",)),)
+    assert plan("present", observed, rereads={"blog"}).steps == (Step("start", "shop", ("shop:3",)),)
+
+
+def test_what_runs_though_it_does_not_start_by_itself_rereads_and_has_to_go_on_running():
+    made = plan("present", program(SAME, "running", autostart=False), rereads={"shop"})
+    assert [step.action for step in made.steps] == ["reload"] and made.running == {"shop:0"}
+
+
+def test_a_process_that_an_update_in_place_ends_rereads_nothing():
+    observed = Program("shop", CHANGED, {"old": process("old", "running"), "kept": process("kept", "running")}, {"kept": True})
+    made = plan("present", observed, in_place=True, rereads={"shop"})
+    assert made.steps == (Step("update", "shop"), Step("reload", "shop", ("kept",), signal="HUP")) and made.running == {"kept"}
+
+
 def test_absent_warns_only_while_the_section_stands():
     assert "still in the configuration" in remove(program(SAME, "running")).warnings[0]
     assert remove(program(REMOVED, "running")).warnings == ()
@@ -252,6 +303,16 @@ def test_pictures_show_what_the_plan_touches(state, observed, before, after):
     assert [(picture["shop"]["configuration"], picture["shop"]["processes"]) for picture in shown] == [before, after]
 
 
+def test_pictures_show_all_that_is_done_with_one_program():
+    observed = program(CHANGED, "running", "fatal")
+    before, after = pictures(plan("present", observed, in_place=True, signals={"shop": "USR2"}, rereads={"shop"}), {"shop": observed})
+    assert before["shop"] == {"configuration": "outdated", "processes": {"shop:0": "running", "shop:1": "fatal"}}
+    assert after["shop"] == {"configuration": "current", "processes": {"shop:0": "running (signal USR2)", "shop:1": "running"}}
+    observed = program(SAME, "running", "fatal")
+    after = pictures(plan("restarted", observed), {"shop": observed})[1]
+    assert after["shop"]["processes"] == {"shop:0": "running (restarted)", "shop:1": "running"}
+
+
 def test_pictures_are_empty_where_nothing_is_to_be_done():
     observed = program(SAME, "running")
     assert pictures(plan("present", observed), {"shop": observed}) == ({}, {})
@@ -265,6 +326,7 @@ def test_pictures_are_empty_where_nothing_is_to_be_done():
         ([Step("restart", "shop", ("shop:0", "shop:1", "shop:2")), Step("start", "blog")], 36),
         ([Step("remove", "blog"), Step("remove", "shop"), Step("add", "shop")], 42),
         ([Step("update", "unknown")], 11),
+        ([Step("update", "blog"), Step("reload", "blog", ("blog",)), Step("reload", "shop", ("shop:0", "shop:1"))], 60),
     ],
 )
 def test_the_sections_grant_time_side_by_side_and_in_turn_where_processes_are_restarted(steps, seconds):
