@@ -328,8 +328,18 @@ def descendants(ancestor):
 
 def process_group(pid_file):
     """Return the pids of the process group that the process of a pid file led, which may have died; none where there is no such file."""
-    leader = read(pid_file).strip() if pid_file else ""
+    leader = first_word(pid_file) if pid_file else ""
     return {pid for pid in pids() if stat_fields(pid)[2:3] == [leader]} if leader.isdigit() else set()
+
+
+def first_word(path):
+    """Return what a small file begins with, '' if it cannot be read. It may lie where an app's user can put a link, or a pipe that nobody writes to."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    with open(descriptor, encoding="ascii", errors="replace") as file:
+        return "".join(file.read(32).split()[:1]) if stat.S_ISREG(os.fstat(descriptor).st_mode) else ""
 
 
 @functools.cache

@@ -108,6 +108,29 @@ listens:
   type: list
   elements: dict
   sample: [{app: shop, address: "unix:///run/fastcgi/shop.sock"}]
+directories:
+  description: Directories of single apps that must be there before they start - C(path), C(owner), C(group) and C(mode).
+  returned: success
+  type: list
+  elements: dict
+  sample: [{path: /run/fastcgi/forum, owner: fcgi-forum, group: www-data, mode: "2750"}]
+php:
+  description:
+    - What apps of kind php_fpm ask of the host - C(packages), and the executables C(commands).
+    - C(services) are the distribution's own, one for each version (C(name), C(pool_dir), C(command)).
+    - C(checks) say with which C(command) and as which C(user) the C(file) of an C(app) is checked.
+  returned: success
+  type: dict
+  sample:
+    packages: [php8.2-fpm, php8.2-gd]
+    commands: [/usr/sbin/php-fpm8.2]
+    services: [{name: php8.2-fpm, pool_dir: /etc/php/8.2/fpm/pool.d, command: /usr/sbin/php-fpm8.2}]
+    checks: [{app: forum, user: fcgi-forum, command: /usr/sbin/php-fpm8.2, file: forum.conf}]
+status_probes:
+  description: Pools of php-fpm that tell their status, as the option O(webops.fastcgi.fcgi_probe#module:targets) wants them.
+  returned: success
+  type: list
+  elements: dict
 nginx_listens:
   description: What nginx listens on.
   returned: success

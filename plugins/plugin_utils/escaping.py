@@ -100,7 +100,7 @@ def nginx_params(params: Iterable[tuple[str, Any]], if_not_empty: Iterable[str] 
 
 
 def php_fpm_value(value: Any) -> str:
-    """The text (str, with its quotes, or yes and no) of a value in the configuration of php-fpm. Raises EscapingError.
+    """The text (str, with its quotes, or yes and no) of a value in the configuration of php-fpm, where $pool is the pool's name. Raises EscapingError.
 
     In single quotes all is literal, but a quote cannot stand there; in double quotes a backslash protects itself, a quote, and the $ of ${variable}.
     """
@@ -120,6 +120,8 @@ def php_fpm_environment_value(value: Any) -> str:
         text = plain_text(value)
         if text.startswith("$"):
             raise EscapingError("begins with a $, as the name of another variable does")
+        if "$pool" in text:
+            raise EscapingError("contains $pool, which is the name of the pool everywhere in php-fpm's configuration")
     except EscapingError as error:
         raise EscapingError(f"{error.reason}, which php-fpm's env[] cannot hold; put it into a file with mode 0600 and pass the path of that file") from None
     # A variable that is not there is empty (fpm_env.c), and php-fpm refuses an empty value.

@@ -24,7 +24,7 @@ def fill(app: App, options: Options, place: Place) -> None:
     _fill_app(app, options)
     if app["kind"] != "listener":
         _fill_socket(app, options, place)
-    if app["kind"] == "php_fpm":
+    if app["kind"] == "php_fpm" and not place.errors:
         _fill_php(app, options, place)
     _set_missing(app, startsecs=RUNTIMES[app["runtime"]].startsecs, stopwaitsecs=RUNTIMES[app["runtime"]].stopwaitsecs)
     for location in app["locations"]:
@@ -79,7 +79,8 @@ def _fill_socket(app: App, options: Options, place: Place) -> None:
 def _fill_php(app: App, options: Options, place: Place) -> None:
     release = current_release(app, options) if app["release"] else None
     if app["root"]:
-        app["root"] = posixpath.join(release or "/", app["root"]).rstrip("/") or "/"
+        # Without a release, one inside of it stays as it is, and a rule refuses it.
+        app["root"] = posixpath.join(release or "", app["root"]).rstrip("/") or "/"
     delay = 0 if options["supervisor"] == "fcgivisord" else 1
     _set_missing(
         app,
@@ -89,11 +90,10 @@ def _fill_php(app: App, options: Options, place: Place) -> None:
         pool={},
     )
     app["global"] = {"process_control_timeout": "10s", **(app["global"] or {})}
-    for pool in app["pools"]:
-        if pool["name"] is None:
-            continue
+    for index, pool in enumerate(app["pools"]):
         if pool["socket"] is None:
-            pool["socket"] = SOCKET.parse(posixpath.join(php.run_dir(app, options), f"{pool['name']}.sock"), place.key("pools").key("socket"))
+            socket = posixpath.join(php.run_dir(app, options), f"{pool['name']}.sock")
+            pool["socket"] = SOCKET.parse(socket, place.key("pools").item(index).key("socket"))
         _set_missing(pool, pool={})
         php.fill_pool(pool, pool["name"], options, app)
     php.fill_pool(app, "", options, app)
@@ -114,5 +114,4 @@ def _fill_location(location: Location, app: App, options: Options) -> None:
     )
     if app["kind"] == "php_fpm":
         pool = php.pool_of(app, location["pool"])
-        # What PHP would refuse, nginx need not take: its own limit of 1m is smaller than PHP's.
-        _set_missing(location, index=["index.php", "index.html"], deny=[], client_max_body_size=str(php.setting(pool, "post_max_size") or "8M"))
+        _set_missing(location, index=["index.php", "index.html"], deny=[], client_max_body_size=php.largest_body(pool))

@@ -139,7 +139,7 @@ def _location(app: App, index: int, options: Options) -> dict[str, Any]:
         "next_upstream": ["error", "timeout", "invalid_header"] + ["non_idempotent"] * location["retry_non_idempotent"],
         "next_upstream_tries": len(_upstream_addresses(app, location["pool"])),
         "split": None if app["kind"] == "php_fpm" else _split(location),
-        "directives": _directives(location),
+        "directives": _directives(location, is_php=app["kind"] == "php_fpm"),
         "root": release if in_release else None,
         "php": _php(app, location, options) if app["kind"] == "php_fpm" else None,
         "params": _php_params(location, options) if app["kind"] == "php_fpm" else _params(location, release if in_release else None, options),
@@ -168,8 +168,10 @@ def _php(app: App, location: Location, options: Options) -> dict[str, Any]:
         "directory": _written(Head("^~" if prefix else "", f"{prefix}/")),
         "root": app["root"],
         "index": location["index"],
+        # Here, since nginx compares as soon as it has chosen a location, before an index or a front controller leads on to the script.
+        "client_max_body_size": location["client_max_body_size"],
         "front_controller": f"{prefix}/index.php" if location["front_controller"] else None,
-        "denied": [f"{prefix}{path.rstrip('/')}" for path in location["deny"]],
+        "denied": list(dict.fromkeys(f"{prefix}{path.rstrip('/')}" for path in location["deny"])),
         "script": rf"(?s)^{re.escape(prefix)}(?<{_script(options)}>/.+?\.php)(?<{_script(options)}_info>/.*)?\z",
         "file": f"${_script(options)}",
         "hidden": r"/\.(?!well-known/)",
@@ -202,7 +204,7 @@ def _split(location: Location) -> str:
     return rf"(?s)^({re.escape(script_name(location))})({path_info})\z"
 
 
-def _directives(location: Location) -> list[list[str]]:
+def _directives(location: Location, is_php: bool) -> list[list[str]]:
     directives = {
         "fastcgi_connect_timeout": location["connect_timeout"],
         "fastcgi_send_timeout": location["send_timeout"],
@@ -213,7 +215,8 @@ def _directives(location: Location) -> list[list[str]]:
         "fastcgi_buffers": location["buffers"],
         "fastcgi_buffering": "on" if location["buffering"] else "off",
         "fastcgi_request_buffering": "on" if location["request_buffering"] else "off",
-        "client_max_body_size": location["client_max_body_size"],
+        # For php it stands above: see _php.
+        "client_max_body_size": None if is_php else location["client_max_body_size"],
     }
     return [[name, value] for name, value in directives.items() if value is not None]
 

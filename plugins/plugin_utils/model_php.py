@@ -24,6 +24,7 @@ from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import A
 
 PING_PATH = "/fpm-ping"
 STATUS_PATH = "/fpm-status"
+POST_MAX_SIZE = "8M"  # of php.ini, where it says nothing
 _STATUS_LISTEN_SINCE = (8, 0)  # PHP
 _MOST_SPARE = 3  # processes, of Debian's and upstream's www.conf
 
@@ -47,7 +48,7 @@ def command(app: App, options: Options) -> list[str]:
     php_fpm = shlex.join([binary(app, options), "--nodaemonize", "--force-stderr", "--fpm-config", configuration])
     steps = [f"sleep {app['start_delay']}"] if app["start_delay"] else []
     if holds_socket(app, options):
-        steps += ["exec 3<&0", f"FPM_SOCKETS={shlex.quote(listen(app))}=3 exec {php_fpm}"]
+        steps += ["exec 3<&0", f"FPM_SOCKETS={shlex.quote(listen(app['socket']))}=3 exec {php_fpm}"]
     else:
         pools = [app["name"], *(pool_name(app, pool["name"]) for pool in app["pools"])]
         leftovers = shlex.join(["/bin/sh", posixpath.join(generation(options), "leftovers.sh"), pid_file(app, options), configuration, *pools])
@@ -72,9 +73,9 @@ def pid_file(app: App, options: Options) -> str:
     return posixpath.join(run_dir(app, options), "php-fpm.pid")
 
 
-def listen(app: App) -> str:
-    """As php-fpm writes it: a path, or addr:port."""
-    endpoint = Endpoint.parse(app["socket"])
+def listen(address: Any) -> str:
+    """As php-fpm writes an address: a path, or addr:port. A port alone would mean all addresses."""
+    endpoint = Endpoint.parse(address)
     return endpoint.path or endpoint.listen
 
 
@@ -97,14 +98,15 @@ def _managed_globals(app: App, options: Options) -> dict[str, Any]:
 
 def _pool(app: App, keys: dict[str, Any], name: str, environment: dict[str, str], options: Options) -> dict[str, Any]:
     """A pool's section. keys: the app's, or those of one of its C(pools). Without listen.owner and listen.group, which another user than root cannot set."""
-    address = Endpoint.parse(keys["socket"])
-    settings = {"listen": address.path or address.listen}
+    settings = {"listen": listen(keys["socket"])}
     if not (name == "" and holds_socket(app, options)):
-        settings.update({"listen.mode": "0660"} if address.path else {})
+        settings.update({"listen.mode": "0660"} if settings["listen"].startswith("/") else {})
         settings.update({"listen.backlog": app["socket_backlog"]} if app["socket_backlog"] else {})
     settings.update(keys["pool"])
+    settings.update({key: listen(value) for key, value in settings.items() if key == "pm.status_listen"})
     # As systemd and supervisord name it; clear_env leaves nothing else of the master's environment.
-    settings.update({f"env[{variable}]": value for variable, value in {"HOME": app["home"], "USER": app["user"], **environment}.items()})
+    variables = {"HOME": app["home"], "USER": app["user"], "LOGNAME": app["user"], **environment}
+    settings.update({f"env[{variable}]": value for variable, value in variables.items()})
     for key in ("php_value", "php_admin_value"):
         for directive, value in keys[key].items():
             flag = isinstance(value, bool)
@@ -122,8 +124,7 @@ def fill_pool(keys: dict[str, Any], name: str, options: Options, app: App) -> No
     given = keys["pool"]
     manager = given.get("pm", "dynamic")
     children = given.get("pm.max_children", 5)
-    most = int(children) if str(children).isdigit() else 5
-    spare = {"pm.start_servers": min(2, most), "pm.min_spare_servers": 1, "pm.max_spare_servers": min(_MOST_SPARE, most)} if manager == "dynamic" else {}
+    spare = _spare(given, _number(children, 5)) if manager == "dynamic" else {}
     directory = run_dir(app, options)
     defaults = {"pm": manager, "pm.max_children": children, **spare, "ping.path": PING_PATH, "pm.status_path": STATUS_PATH}
     if version_tuple(app["php_version"]) >= _STATUS_LISTEN_SINCE:
@@ -132,6 +133,17 @@ def fill_pool(keys: dict[str, Any], name: str, options: Options, app: App) -> No
     if "request_slowlog_timeout" in given:
         defaults["slowlog"] = posixpath.join(slow_log_dir(app, options), f"{name}.slow.log" if name else "slow.log")
     keys["pool"] = {**defaults, **given}
+
+
+def _spare(given: dict[str, Any], children: int) -> dict[str, int]:
+    """Of a dynamic pool: what php-fpm accepts beside what is given."""
+    least = _number(given.get("pm.min_spare_servers"), 1)
+    most = _number(given.get("pm.max_spare_servers"), max(least, min(_MOST_SPARE, children)))
+    return {"pm.start_servers": least + (most - least) // 2, "pm.min_spare_servers": least, "pm.max_spare_servers": most}
+
+
+def _number(value: Any, otherwise: int) -> int:
+    return int(value) if re.fullmatch("[0-9]{1,9}", str(value)) else otherwise
 
 
 def version_tuple(version: str) -> tuple[int, ...]:
@@ -155,14 +167,21 @@ def setting(keys: dict[str, Any], directive: str) -> Any:
     return keys["php_admin_value"].get(directive, keys["php_value"].get(directive))
 
 
+def largest_body(keys: dict[str, Any]) -> str:
+    """What nginx need not refuse, since PHP does not: its own limit of 1m is smaller than PHP's. keys: of a pool."""
+    value = str(setting(keys, "post_max_size") or POST_MAX_SIZE).strip()
+    # A wrong one is for a rule to refuse.
+    return value if (size(value) or 0) > 0 else "0"
+
+
 def pool_of(app: App, name: str | None) -> dict[str, Any]:
     """The keys of the pool that a location names: the app's own, or one of its C(pools)."""
     return next((pool for pool in app["pools"] if pool["name"] == name), app)
 
 
 def reload_digest(app: App, options: Options) -> str:
-    """Changes with what a reload (USR2) applies: the pools' configuration, and the release, whose code the opcode cache holds."""
-    return _hash([files(app, options)["vars"], app["release"] and app["release"]["version"]])
+    """Changes with what a reload (USR2) applies: the pools' configuration, extensions, and the release, whose code the opcode cache holds."""
+    return _hash([files(app, options)["vars"], sorted(app["php_extensions"]), app["release"] and app["release"]["version"]])
 
 
 def unseen(app: App, options: Options) -> list[Any]:

@@ -50,9 +50,10 @@ def _php_request(app: App) -> dict[str, Any]:
     request = _request(app)
     location = location_of(app, urllib.parse.unquote(app["health"]["path"].partition("?")[0]))
     prefix = script_name(location) if location else ""
-    found = re.fullmatch(r"(.+?\.php)(/.*)?", request["path_info"])
-    script, path_info = (found[1], found[2] or "") if found else (f"{request['path_info'].rstrip('/')}/index.php", "")
-    if not found and location and location["front_controller"]:
+    found = re.fullmatch(r"(.+?\.php)(/.*)?", request["path_info"], re.DOTALL)
+    index = next((name for name in location["index"] if name.endswith(".php")), "index.php") if location else "index.php"
+    script, path_info = (found[1], found[2] or "") if found else (f"{request['path_info'].rstrip('/')}/{index}", "")
+    if location and location["front_controller"] and not found and request["path_info"] not in ("", "/"):
         script = "/index.php"
     address = Endpoint.parse(php.pool_of(app, location["pool"] if location else None)["socket"]).connect
     params = {**request["params"], "SCRIPT_FILENAME": f"{app['root']}{script}", "DOCUMENT_ROOT": app["root"]}

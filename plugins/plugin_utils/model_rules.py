@@ -41,7 +41,7 @@ def check(app: App, given: dict[str, Any], place: Place) -> None:
     if app["kind"] == "php_fpm":
         php_rules.check(app, place)
     for index, location in enumerate(app["locations"]):
-        _check_location(location, place.key("locations").item(index))
+        _check_location(app, location, place.key("locations").item(index))
         if app["runtime"] == "fcgiwrap":
             _check_cgi(app, location, place.key("locations").item(index))
 
@@ -132,7 +132,7 @@ def _check_environment(app: App, place: Place) -> None:
                 where.key("environment").key(name).error(f"the value (not shown) {error.reason}")
 
 
-def _check_location(location: Location, place: Place) -> None:
+def _check_location(app: App, location: Location, place: Place) -> None:
     if location["match"] != "regex":
         URI_PATH.parse(location["path"], place.key("path"))
     claimed = claims(location)
@@ -145,7 +145,7 @@ def _check_location(location: Location, place: Place) -> None:
         _check_one_of(location["auth"], ("users", "user_file"), place.key("auth"))
     if "HTTP_PROXY" in location["params"]:
         place.key("params").key("HTTP_PROXY").error("is always empty: a client could set it with its Proxy header (httpoxy, CVE-2016-5385)")
-    if "SCRIPT_FILENAME" in location["params"]:
+    if "SCRIPT_FILENAME" in location["params"] and app["kind"] != "php_fpm":
         place.key("params").key("SCRIPT_FILENAME").error("has a key of its own: script_filename")
 
     for key, value in _passed_on(location).items():

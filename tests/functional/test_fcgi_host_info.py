@@ -65,7 +65,9 @@ sys.stdin.read()
 @contextmanager
 def listener(family, address):
     """A process that listens, until the block ends; gives (process, the port or 'listening')."""
-    with subprocess.Popen([sys.executable, "-c", LISTENER, family, str(address)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", LISTENER, family, str(address)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         yield process, process.stdout.readline().strip()
         process.stdin.close()
 
@@ -144,6 +146,26 @@ def test_a_unix_socket_is_a_problem_while_a_foreign_process_listens_on_it(look, 
     assert problem.startswith(f"fcgi_apps[shop]: unix://{path} is in use by ") and f"(pid {process.pid})" in problem
     assert f"(pid {process.pid})" in same
     assert path.exists() and look(listens=listens)["problems"] == []
+
+
+def test_what_the_process_group_of_an_apps_master_holds_is_free_for_the_app(look, directory):
+    pid_file, path = directory / "php-fpm.pid", directory / "blog.sock"
+    with listener("AF_UNIX", path) as (process, _port):
+        problems = {}
+        for leader in (process.pid, os.getpid(), "1 or so", ""):
+            pid_file.write_text(str(leader))
+            problems[leader] = look(listens=[{"app": "blog", "address": f"unix://{path}", "pid_file": str(pid_file)}])["problems"]
+    assert problems.pop(process.pid) == []
+    assert all(f"(pid {process.pid})" in found[0] for found in problems.values())
+
+
+def test_a_pid_file_that_an_app_made_a_pipe_or_a_link_holds_nobody_up(look, directory):
+    os.mkfifo(directory / "pipe")
+    (directory / "link").symlink_to("/dev/zero")
+    with listener("AF_UNIX", directory / "blog.sock") as (process, _port):
+        for name in ("pipe", "link", "missing"):
+            listens = [{"app": "blog", "address": f"unix://{directory}/blog.sock", "pid_file": str(directory / name)}]
+            assert f"(pid {process.pid})" in look(listens=listens)["problems"][0]
 
 
 def test_a_path_that_cannot_become_a_socket_is_a_problem(look, directory):
@@ -323,6 +345,12 @@ def test_users_and_groups_are_looked_up(look):
     assert (result["users_missing"], result["groups_missing"]) == (["no-such-user"], ["no-such-group"])
 
 
+@pytest.mark.skipif(not shutil.which("dpkg-query"), reason="packages are those of this machine")
+def test_packages_that_are_not_installed_are_told(look):
+    assert look(packages=["base-files", "no-such-package", "dpkg"])["packages_missing"] == ["no-such-package"]
+    assert look()["packages_missing"] == []
+
+
 def test_executable_paths_are_told(look, command, directory):
     path = str(command())
     result = look(paths_executable=[path, str(directory), "/no/such/file"])
@@ -361,7 +389,8 @@ def test_a_host_without_nginx_and_supervisord_is_described(monkeypatch, director
     result = host.host_info(
         {
             **params,
-            **dict.fromkeys(("users", "groups", "programs", "commands", "listens", "paths_executable", "directories", "digests", "services"), ()),
+            **dict.fromkeys(("users", "groups", "programs", "commands", "listens", "packages"), ()),
+            **dict.fromkeys(("paths_executable", "directories", "digests", "services"), ()),
             "include_dirs": {},
         }
     )

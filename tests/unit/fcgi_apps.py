@@ -18,6 +18,11 @@ def listener(name="api", listen=9001, **keys):
     return app(name, kind="listener", listen=listen, **keys)
 
 
+def php(name="forum", **keys):
+    """A small right app of kind php_fpm."""
+    return {"name": name, "kind": "php_fpm", "root": f"/usr/share/{name}", **keys}
+
+
 def located(name="shop", **keys):
     """An app with one location with these keys."""
     return app(name, locations=[{"path": "/shop", **keys}])

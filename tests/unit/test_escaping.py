@@ -212,6 +212,75 @@ def test_variables_are_variables_only_where_they_are_asked_for(nginx_serves):
         escaping.nginx_string("$request_method")
 
 
+# What php-fpm itself reads back: tests/functional/test_php_fpm_configuration.py
+
+
+def test_values_of_php_fpm_are_quoted_but_for_booleans():
+    assert [escaping.php_fpm_value(value) for value in (True, False, 5, 1.5, "yes", "it's", 'say "no"')] == [
+        "yes", "no", "'5'", "'1.5'", "'yes'", '"it\'s"', "'say \"no\"'",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("escape", [escaping.php_fpm_value, escaping.php_fpm_environment_value])
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("back\\slash", "'back\\slash'"),
+        ("end\\", '"end\\\\"'),
+        ("it's \\ ${HOME} $HOME", '"it\'s \\\\ \\${HOME} $HOME"'),
+        ("'${A}\"", '"\'\\${A}\\""'),
+        ("a;b#c=d[e]", "'a;b#c=d[e]'"),
+    ],
+)
+def test_a_value_of_php_fpm_is_quoted_so_that_nothing_in_it_is_syntax(escape, text, quoted):
+    assert escape(text) == quoted
+
+
+@pytest.mark.parametrize("escape", [escaping.php_fpm_value, escaping.php_fpm_environment_value])
+@pytest.mark.parametrize("text", ["hush\nhush", "hush\0", "\thush", "hush\x85", "hush\udc80"])
+def test_a_control_character_is_an_error_for_php_fpm_too(escape, text):
+    with pytest.raises(escaping.EscapingError, match="control character") as caught:
+        escape(text)
+    assert "hush" not in str(caught.value)
+
+
+def test_an_empty_value_is_an_error_which_php_fpm_refuses():
+    with pytest.raises(escaping.EscapingError, match=r"is empty, which php-fpm refuses; php\.ini writes none"):
+        escaping.php_fpm_value("")
+
+
+def test_an_empty_variable_is_one_that_is_not_there():
+    assert escaping.php_fpm_environment_value("") == "$FCGI_EMPTY"
+
+
+@pytest.mark.parametrize(("secret", "reason"), [("$hush", "begins with a $"), ("hush$pool", "contains $pool"), ("$pool", "begins with a $")])
+def test_a_variable_that_php_fpm_cannot_hold_is_an_error_that_hides_it_and_says_the_way_out(secret, reason):
+    with pytest.raises(escaping.EscapingError) as caught:
+        escaping.php_fpm_settings([("pm", "static"), ("env[FORUM_DB]", secret)])
+    assert str(caught.value).startswith("env[FORUM_DB]: the value (not shown) ")
+    assert reason in str(caught.value) and "file with mode 0600" in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_setting_that_php_fpm_cannot_hold_is_named_without_its_value():
+    with pytest.raises(escaping.EscapingError) as caught:
+        escaping.php_fpm_settings([("php_value[error_log]", "hush\n")])
+    assert str(caught.value) == "php_value[error_log]: the value (not shown) contains a control character, such as a newline or a tab"
+
+
+def test_settings_of_php_fpm_are_one_line_each_so_that_a_mask_can_hide_a_variable():
+    settings = [("listen", "/run/x.sock"), ("catch_workers_output", True), ("env[A]", "b"), ("env[N]", 1), ("slowlog", "/log/$pool")]
+    assert escaping.php_fpm_settings(settings).splitlines() == [
+        "listen = '/run/x.sock'", "catch_workers_output = yes", "env[A] = 'b'", "env[N] = '1'", "slowlog = '/log/$pool'",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [None, ["x"], {"x": 1}])
+def test_what_is_not_text_is_an_error_for_php_fpm_too(value):
+    with pytest.raises(escaping.EscapingError, match="not text"):
+        escaping.php_fpm_settings([("pm", value)])
+
+
 def test_the_filters_raise_the_error_of_ansible_and_name_themselves():
     filters = FilterModule().filters()
     assert filters["fcgi_nginx_string"]("x") == '"x"'

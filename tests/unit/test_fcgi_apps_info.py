@@ -55,6 +55,30 @@ def test_it_tells_what_the_list_asks_for_and_no_secret(tell, tmp_path):
     assert "hush" not in json.dumps(declared) and "hush" not in shown
 
 
+FORUM = {
+    "name": "forum",
+    "kind": "php_fpm",
+    "root": "/usr/share/forum",
+    "php_extensions": ["gd"],
+    "environment": {"FORUM_DB": "hush-of-environment"},
+    "pools": [{"name": "api", "environment": {"API_KEY": "hush-of-pool"}}],
+    "pool": {"request_slowlog_timeout": "5s"},
+    "locations": [{"path": "/forum"}],
+}
+
+
+def test_it_tells_what_php_fpm_has_to_be_on_the_host_and_how_its_pools_tell_their_status(tell, tmp_path):
+    status, shown = tell([FORUM])
+    assert status == 0, shown
+    declared = json.loads((tmp_path / "declared.json").read_text())
+    assert declared["php"]["packages"] == ["php8.2-fpm", "php8.2-gd"]
+    assert [check["app"] for check in declared["php"]["checks"]] == ["forum"]
+    assert [directory["path"] for directory in declared["directories"]] == ["/run/fastcgi/forum", "/var/log/fcgi/forum"]
+    assert [probe["name"] for probe in declared["status_probes"]] == ["forum", "forum api"]
+    assert declared["commands"] == [] and declared["listens"][0]["app"] == "forum"
+    assert "hush" not in json.dumps(declared) and "hush" not in shown
+
+
 def test_everything_that_is_wrong_is_said_at_once(tell):
     status, shown = tell([dict(SHOP, processes="six"), {"name": "blog", "command": "/opt/blog", "umask": 22}])
     assert status == 2

@@ -101,6 +101,15 @@ def locations(files):
 
 
 @pytest.fixture(scope="module")
+def php_locations(files):
+    """Every location of php, and the one of scripts in it."""
+    outer = [location for _file, configuration in files for location in configuration.all("location") if location.all("location")]
+    found = [(location, script) for location in outer for script in location.all("location") if script.get("fastcgi_pass")]
+    assert len(found) == len(outer) == 6  # each in a server of ours and in a file for one of a site
+    return found
+
+
+@pytest.fixture(scope="module")
 def static_locations(files):
     found = [location for _file, configuration in files for location in configuration.all("location") if not location.get("fastcgi_pass")]
     assert found
@@ -256,6 +265,56 @@ def test_no_dot_in_the_split_of_a_path_leaves_out_a_newline(locations):
         # One of php is itself the expression that splits.
         expression = (location.get("fastcgi_split_path_info") or [location.head])[0][-1]
         assert expression.startswith("(?s)^") and expression.endswith(r"\z"), expression
+
+
+def test_a_script_of_php_is_passed_on_only_if_it_is_a_file_and_by_its_real_path(php_locations):
+    for outer, script in php_locations:
+        assert script.head[0] == "~" and not outer.get("fastcgi_pass"), script.head
+        (file, otherwise) = script.one("try_files")
+        assert re.fullmatch(r"\$fcgi_\w+_script", file) and otherwise == "=404", script.head
+        assert f"(?<{file[1:]}>" in script.head[1]
+        given = parameters(script)
+        assert (given["SCRIPT_FILENAME"], given["DOCUMENT_ROOT"], given["PATH_INFO"]) == (f"$realpath_root{file}", "$realpath_root", f"{file}_info")
+        assert script.one("root") == ["/usr/share/forum"]
+
+
+def test_php_has_no_alias_beside_try_files_which_nginx_gets_wrong(php_locations):
+    for outer, script in php_locations:
+        assert not script.get("alias") and not outer.get("try_files"), outer.head
+
+
+def test_hidden_and_denied_files_come_before_scripts_and_are_404(php_locations):
+    denied = {}
+    for outer, script in php_locations:
+        before = outer.blocks[: outer.blocks.index(script)]
+        gone = [location for location in before if location.name == "location"]
+        assert all(location.statements == [["return", "404"]] for location in gone), outer.head
+        assert gone[-1].head[0] == "~" and "well-known" in gone[-1].head[1], outer.head
+        denied[outer.head[-1]] = [location.head for location in gone[:-1]]
+    forum = [["=", "/forum/data"], ["^~", "/forum/data/"], ["=", "/forum/conf"], ["^~", "/forum/conf/"]]
+    assert denied == {"/forum/": forum, "/board/": [], "/forum-api/": []}
+
+
+def test_uploads_are_limited_where_nginx_first_looks_which_is_the_location_outside(php_locations):
+    limits = {outer.head[-1]: outer.one("client_max_body_size") for outer, script in php_locations if not script.get("client_max_body_size")}
+    assert limits == {"/forum/": ["65M"], "/board/": ["65M"], "/forum-api/": ["8M"]}
+
+
+def test_a_front_controller_is_the_only_if_and_does_nothing_but_rewrite(php_locations, files):
+    conditions = [(outer.head[-1], condition) for outer, _script in php_locations for condition in outer.all("if")]
+    assert {path for path, _condition in conditions} == {"/board/"}
+    assert all(condition.statements == [["rewrite", "^", "/board/index.php", "last"]] for _path, condition in conditions)
+    assert sum(len(configuration.all("if")) for _file, configuration in files) == len(conditions)
+
+
+def test_the_operators_own_directives_stand_with_the_scripts(php_locations):
+    assert {outer.head[-1] for outer, script in php_locations if ["fastcgi_intercept_errors", "on"] in script.statements} == {"/forum/"}
+
+
+def test_a_second_pool_is_another_upstream(php_locations, upstreams):
+    passed = {outer.head[-1]: script.one("fastcgi_pass")[0] for outer, script in php_locations}
+    assert passed == {"/forum/": "fcgi_default.forum", "/board/": "fcgi_default.forum", "/forum-api/": "fcgi_default.forum.api"}
+    assert {address for address, *_options in upstreams["fcgi_default.forum.api"].get("server")} == {"unix:/run/fastcgi/forum/api.sock"}
 
 
 def test_static_files_ask_for_the_password_of_their_location(locations, static_locations):
