@@ -1,0 +1,53 @@
+"""Ask for a URL again and again, as VISITORS do, until SIGTERM; then write to FILE what came back, as JSON.
+
+    visitor.py FILE URL VISITORS PAUSE
+
+PAUSE: seconds between two requests of one visitor. FILE: {"statuses": {"200": 10}, "gap": 0.3}; gap is the longest time in seconds without an answer of 200.
+"""
+
+import collections
+import http.client
+import itertools
+import json
+import signal
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+path, url, visitors, pause = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+stop = threading.Event()
+statuses = collections.Counter()
+good = [time.monotonic()]
+
+
+def visit():
+    try:
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            answer.read()
+            return str(answer.status)
+    except urllib.error.HTTPError as error:
+        return str(error.code)
+    except (OSError, http.client.HTTPException) as error:
+        return repr(error)
+
+
+def keep_visiting():
+    while not stop.is_set():
+        status = visit()
+        statuses[status] += 1
+        if status == "200":
+            good.append(time.monotonic())
+        stop.wait(pause)
+
+
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+threads = [threading.Thread(target=keep_visiting) for _number in range(visitors)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+good = sorted([*good, time.monotonic()])
+with open(path, "w", encoding="utf-8") as file:
+    json.dump({"statuses": statuses, "gap": round(max(b - a for a, b in itertools.pairwise(good)), 2)}, file)
