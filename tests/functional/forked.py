@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import sys
+import traceback
 
 from ansible.module_utils.testing import patch_module_args
 
@@ -29,6 +30,8 @@ def run_forked(module, arguments, prepare=None, report=None):
             with contextlib.suppress(SystemExit), patch_module_args(arguments):
                 module.main()
             print(json.dumps(report() if report else {}), flush=True)
+        except BaseException:  # else nobody would ever see it
+            traceback.print_exc()
         finally:
             os._exit(0)
     os.close(writer)
