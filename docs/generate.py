@@ -31,9 +31,9 @@ HEAD = """# `fcgi_apps`, key by key
 
 <!-- Made by docs/generate.py from plugins/plugin_utils/model_keys.py: change it there. -->
 
-`fcgi_apps` is a list; each item is one application. Only `name` and `command` are required. An unknown key, a value that is not of its type, and
-applications that get in each other's way are errors before anything is touched; one run shows all of them. Where a list is asked for, one item alone may stand
-without a list.
+`fcgi_apps` is a list; each item is one application. Only `name` and `command` are required, with kind php_fpm `name`, `kind` and `root`. An unknown key, a
+value that is not of its type, and applications that get in each other's way are errors before anything is touched; one run shows all of them. Where a list is
+asked for, one item alone may stand without a list.
 
 ```yaml
 fcgi_apps:

@@ -67,7 +67,8 @@ snapshot() {
 expect_gone() {
     ! ask_ten_times >/dev/null 2>&1 || fail "http://127.0.0.1:8080/hello still answers after make demo-clean"
     # The packages stay; with them purged, the host is as it was, but for what Debian's supervisor forgets itself.
-    quietly apt-get -qq purge --yes $(comm -13 "$clone/packages" <(packages))
+    mapfile -t added < <(comm -13 "$clone/packages" <(packages))
+    quietly apt-get -qq purge --yes "${added[@]}"
     comm -3 "$clone/before" <(snapshot) | grep -Ev '^.?(/run/supervisor\.sock|/run/supervisord\.pid|/var/log/supervisor(/supervisord\.log)?)$' >"$clone/left" || true
     [ ! -s "$clone/left" ] || { cat "$clone/left"; fail "make demo-clean left the second column, or took the first"; }
 }

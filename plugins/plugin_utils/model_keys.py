@@ -34,7 +34,7 @@ RELEASE = Table(
         Key(
             "version",
             values.text('a version in quotes, such as "1.4.2"', r"[A-Za-z0-9][A-Za-z0-9._+-]*"),
-            "Its version, which names its directory `releases/<version>`. Another version restarts the app.",
+            "Its version, which names its directory `releases/<version>`. Another version restarts the app; php-fpm it has reload.",
             required=True,
         ),
         Key(
@@ -169,8 +169,8 @@ POOL_KEYS = (
         otherwise="`pm: dynamic` with `pm.max_children: 5`, a ping at `/fpm-ping` and a status at `/fpm-status`; the rest is php-fpm's",
         kinds=PHP,
     ),
-    Key("php_value", PHP_SETTINGS, "Settings of PHP that scripts may change.", default={}, kinds=PHP),
-    Key("php_admin_value", PHP_SETTINGS, "Settings of PHP that scripts may not change.", default={}, kinds=PHP),
+    Key("php_value", PHP_SETTINGS, "Settings of PHP that scripts may change. No place for secrets: a diff shows them.", default={}, kinds=PHP),
+    Key("php_admin_value", PHP_SETTINGS, "Settings of PHP that scripts may not change. No place for secrets either.", default={}, kinds=PHP),
 )
 
 POOL = Table(
@@ -297,7 +297,7 @@ APP = Table(
             "health",
             OrFalse(HEALTH),
             "The request whose answer a deployment waits for. `false`: it waits for none.",
-            otherwise="a ping, which the app itself does not see",
+            otherwise="a ping, which the app itself does not see; with kind php_fpm the pool's `ping.path`",
         ),
         Key(
             "root",

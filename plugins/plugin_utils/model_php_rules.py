@@ -28,6 +28,8 @@ _MANAGED_GLOBALS = {
     **dict.fromkeys(("daemonize", "pid", "error_log"), "the role: the supervisor needs php-fpm in front, and its log is stdout_logfile"),
     "include": "the list: every pool stands in fcgi_apps",
 }
+# Of the memory that all pools share, which is there before them.
+_OF_PHP_INI = {"opcache.interned_strings_buffer", "opcache.max_accelerated_files", "opcache.memory_consumption", "opcache.preload"}
 # PHP takes a word for 0, or warns at each start, without saying where it stands.
 _SIZES = ("memory_limit", "post_max_size", "upload_max_filesize")
 _PHP_SIZES = {"post_max_size": php.POST_MAX_SIZE, "upload_max_filesize": "2M"}
@@ -129,6 +131,10 @@ def warnings(app: App) -> Iterator[tuple[str, str]]:
         yield "reload_signal", f"{app['reload_signal']} does not make php-fpm read its configuration: USR2 does"
     if php.seconds(app["global"]["process_control_timeout"]) == 0:
         yield "global.process_control_timeout", "0 has a stop or a reload end requests in flight"
+    for prefix, pool in (("", app), *((f"pools[{index}].", pool) for index, pool in enumerate(app["pools"]))):
+        for key in ("php_value", "php_admin_value"):
+            for directive in sorted(pool[key].keys() & _OF_PHP_INI):
+                yield f"{prefix}{key}.{directive}", "has no effect: PHP reads it before there are pools; php.ini, which all masters share, has it"
     for index, location in enumerate(app["locations"]):
         pool = php.pool_of(app, location["pool"])
         limit, timeout = php.seconds(pool["pool"].get("request_terminate_timeout", 0)), _nginx_seconds(location["read_timeout"])

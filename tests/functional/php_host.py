@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import json
 import pathlib
+import pwd
+import shlex
 import shutil
+import subprocess
 import tempfile
 
 import rendering
@@ -16,7 +20,6 @@ from ansible_collections.webops.fastcgi.plugins.module_utils import fastcgi
 from supervisord import FCGIVISORD, Supervisord
 
 USER = "www-data"  # an account that every host has
-PHP_FPM = "/usr/sbin/php-fpm8.2"
 
 
 @contextlib.contextmanager
@@ -30,13 +33,22 @@ def directory_for_all():
         shutil.rmtree(path)
 
 
+def places(directory):
+    """Where things lie: names of the model's options, and their directories."""
+    return {f"{name}_dir": str(directory / name) for name in ("run", "log", "srv")}
+
+
+def complete(directory, apps):
+    """The apps with what all of them need here."""
+    return [{"kind": "php_fpm", "user": USER, "root": str(directory / "www"), **app} for app in apps]
+
+
 def install(directory, apps, provider="fcgivisord", server="", **variables):
     """Write the roles' files for these apps, and make the directories that a deployment would."""
-    places = {f"fcgi_{name}_dir": str(directory / name) for name in ("run", "log", "srv")}
-    apps = [{"kind": "php_fpm", "user": USER, "root": str(directory / "www"), **app} for app in apps]
     for name in ("run", "log"):
         (directory / name).mkdir()
-    shared = {"fcgi_set": "web", "fcgi_apps": apps, "fcgi_supervisor_provider": provider, **places, **variables}
+    shared = {f"fcgi_{name}": path for name, path in places(directory).items()}
+    shared.update({"fcgi_set": "web", "fcgi_apps": complete(directory, apps), "fcgi_supervisor_provider": provider, **variables})
     files = rendering.install([shared], directory, server)
     (tmpfiles,) = (file.text for file in files if file.path == "tmpfiles.conf")
     for kind, path, mode, owner, group, _age in (line.split() for line in tmpfiles.splitlines() if line.startswith("d ")):
@@ -71,3 +83,16 @@ def ask(socket, script, timeout=20, **params):
     with contextlib.suppress(ValueError):
         return json.loads(body)
     return body
+
+
+def command(directory, name):
+    """The words that a supervisor runs for an app."""
+    sections = configparser.ConfigParser(interpolation=None, strict=True)
+    sections.read(directory / "fcgi/web/fcgi_app/current/supervisord.conf")
+    (section,) = (found for found in sections.sections() if found.endswith(f":{name}"))
+    return shlex.split(sections[section]["command"].replace("%%", "%"))
+
+
+def start(words, user=USER, **options):
+    """Run them as a user, as the leader of a process group, like a supervisor."""
+    return subprocess.Popen(words, stdin=subprocess.DEVNULL, user=user, group=pwd.getpwnam(user).pw_gid, extra_groups=[], start_new_session=True, **options)

@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import base64
+import grp
 import http.client
 import json
 import os
+import pwd
 import subprocess
 
 import php_host
 import pytest
+from ansible_collections.webops.fastcgi.plugins.plugin_utils import model
 from test_nginx_front import free_port, running_nginx
 
 TELL = """<?php
@@ -72,6 +75,7 @@ def apps(directory):
             "pool": {"pm": "static", "pm.max_children": 3},
             "php_admin_value": limits,
             "environment": {"POOL": "own"},
+            "health": {"path": "/board/anything?x=y", "body": '"here":"www.{2}index.php"'},
             "pools": [{"name": "api", "environment": {"POOL": "api"}, "pool": {"pm": "ondemand"}}],
             "locations": [
                 {"path": "/forum", "deny": ["/data", "/only.php"], "static": static},
@@ -91,6 +95,7 @@ def apps(directory):
             "php_admin_value": FORGETS_NOTHING,
             "locations": [{"path": "/shop"}],
         },
+        {"name": "blog", "user": "nobody", "group": "nogroup", "pools": [{"name": "api"}], "locations": [{"path": "/blog"}, {"path": "/blogs", "pool": "api"}]},
     ]
 
 
@@ -380,6 +385,27 @@ def test_a_location_is_served_by_the_pool_that_it_names(front):
     own, api = front.script("/forum/tell.php"), front.script("/api/tell.php")
     assert (own["pool"], api["pool"]) == ("own", "api")
     assert own["pid"] != api["pid"]
+
+
+def test_sockets_are_for_nginxs_group_whoever_binds_them(front):
+    run = front.directory / "run"
+    assert {front.script(f"{path}/tell.php")["here"] for path in ("/blog", "/blogs")} == {"www/tell.php"}
+    for path in ("blog.sock", "blog/api.sock", "blog/status.sock", "blog/api.status.sock"):
+        status = (run / path).stat()
+        assert (pwd.getpwuid(status.st_uid).pw_name, grp.getgrgid(status.st_gid).gr_name, oct(status.st_mode)[-3:]) == ("nobody", "www-data", "660"), path
+    assert oct((run / "blog").stat().st_mode)[-4:] == "2750"
+
+
+def test_what_a_deployment_and_a_status_ask_is_what_the_pools_answer(front, run_module):
+    found = model.fcgi_model(php_host.complete(front.directory, apps(front.directory)), supervisor="fcgivisord", **php_host.places(front.directory))
+    asked = run_module("fcgi_probe", {"targets": found["probes"]})
+    assert [(probe["name"], probe["ok"]) for probe in asked["probes"]] == [("forum", True), ("shop", True), ("blog", True)], asked["msg"]
+    told = run_module("fcgi_probe", {"targets": found["status_probes"]})
+    pools = [(probe["name"], probe["pool"]["pool"], probe["pool"]["process_manager"]) for probe in told["probes"]]
+    assert pools == [
+        ("forum", "forum", "static"), ("forum api", "forum_api", "ondemand"), ("shop", "shop", "static"), ("blog", "blog", "dynamic"),
+        ("blog api", "blog_api", "dynamic"),
+    ], told["msg"]  # fmt: skip
 
 
 def test_another_release_is_served_from_its_first_request_on(front):

@@ -1,7 +1,7 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The configuration of php-fpm as php-fpm itself reads it: values that come back to scripts, and what the role's check and clean-up make of it."""
+"""The configuration of php-fpm as php-fpm itself reads it: the values that come back to scripts, and where its logs are."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ import string
 import php_host
 import pytest
 from ansible_collections.webops.fastcgi.plugins.plugin_utils import escaping
+from supervisord import wait_for
 
 # Tells what it has been given.
 TELL = """<?php
 $settings = ['user_agent', 'error_prepend_string', 'docref_ext', 'error_append_string', 'display_errors', 'html_errors', 'log_errors', 'memory_limit'];
 echo json_encode(['environment' => getenv(), 'settings' => array_combine($settings, array_map('ini_get', $settings))]);
 """
+
+# Ends when its slowness has been noted.
+SLOW = """<?php
+do {
+    usleep(20000);
+    clearstatcache();
+} while (!filesize($_SERVER['SLOWLOG']));
+"""
+COMPLAIN = "<?php error_log('by error_log'); fwrite(fopen('php://stderr', 'w'), 'by stderr'); trigger_error('by a warning', E_USER_WARNING);"
 
 PRINTABLE = list(map(chr, range(32, 127)))
 # With what a quote, a comment, an expansion or an operator of an INI file begins.
@@ -53,7 +63,8 @@ def is_refused(text):
 def directory():
     with php_host.directory_for_all() as directory:
         (directory / "www").mkdir()
-        (directory / "www" / "tell.php").write_text(TELL)
+        for name, script in {"tell": TELL, "slow": SLOW, "complain": COMPLAIN}.items():
+            (directory / "www" / f"{name}.php").write_text(script)
         yield directory
 
 
@@ -87,10 +98,15 @@ def told(directory, variables, settings):
     ]
     app = {
         "name": "tell",
-        "pool": usual,
+        "pool": {**usual, "request_slowlog_timeout": "1s"},
         "php_value": {"display_errors": True, "html_errors": "off"},
         "php_admin_value": {"log_errors": "No", "memory_limit": "77M"},
-        "pools": [*pools, {"name": "variables", "pool": usual, "environment": {name: inventory(text) for name, text in variables.items()}}],
+        "stdout_logfile": str(directory / "log/tell.log"),
+        "pools": [
+            *pools,
+            {"name": "variables", "pool": usual, "environment": {name: inventory(text) for name, text in variables.items()}},
+            {"name": "complaints", "pool": usual, "php_admin_value": {"fastcgi.logging": False}},
+        ],
     }
     php_host.install(directory, [app])
     with php_host.running(directory):
@@ -120,3 +136,17 @@ def test_flags_are_on_or_off(told):
     assert {key: told["settings"][key] for key in ("display_errors", "html_errors", "log_errors", "memory_limit")} == {
         "display_errors": "1", "html_errors": "0", "log_errors": "0", "memory_limit": "77M",
     }  # fmt: skip
+
+
+def test_a_slow_request_stands_in_the_slow_log_with_its_script(told, directory):
+    slow_log = directory / "log/tell/slow.log"
+    assert slow_log.read_text() == ""
+    php_host.ask(directory / "run/tell.sock", directory / "www/slow.php", SLOWLOG=str(slow_log))
+    assert f"script_filename = {directory}/www/slow.php\n" in slow_log.read_text()
+
+
+def test_what_scripts_write_and_what_php_complains_of_stand_in_the_apps_log(told, directory):
+    log = directory / "log/tell.log"
+    php_host.ask(directory / "run/tell/complaints.sock", directory / "www/complain.php")
+    wait_for(lambda: "by a warning" in log.read_text(), "php-fpm to pass on what the worker wrote")
+    assert "by error_log" in log.read_text() and "by stderr" in log.read_text()

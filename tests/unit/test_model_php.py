@@ -42,8 +42,9 @@ def sections(*apps, **given):
 
 def pool(**keys):
     """The settings (dict) of the only pool, under fcgivisord."""
-    _globals, settings = sections(php(**keys), supervisor="fcgivisord").values()
-    return settings
+    found = sections(php(**keys), supervisor="fcgivisord")
+    assert list(found) == ["global", "forum"]
+    return found["forum"]
 
 
 # The program
@@ -84,16 +85,16 @@ def test_fcgivisord_holds_the_socket_of_a_master_and_hands_it_over():
 
 
 def test_under_supervisord_a_master_ends_what_the_one_before_left_waits_and_binds_its_own_socket():
-    found = program(php(), supervisor="supervisord")
+    found = program(php(pools=[{"name": "api"}]), supervisor="supervisord")
     keys = dict(map(tuple, found["options"]))
     assert found["section"] == "program:forum"
-    current = "/etc/fcgi/default/fcgi_php_fpm/current"
-    leftovers = f"/bin/sh {current}/leftovers.sh /run/fastcgi/forum/php-fpm.pid {current}/forum.conf forum"
+    generation = "/etc/fcgi/default/fcgi_php_fpm/current"
+    leftovers = f"/bin/sh {generation}/leftovers.sh /run/fastcgi/forum/php-fpm.pid {generation}/forum.conf forum forum_api"
     assert keys["command"] == f"/bin/sh -c '{leftovers} && sleep 1 && exec {MASTER}'"
     assert not [key for key in keys if key.startswith("socket")]
     assert keys["startsecs"] == "3"
     assert found["metadata"]["socket"] is None
-    assert found["metadata"]["listen"] == ["unix:/run/fastcgi/forum/forum.sock"]
+    assert found["metadata"]["listen"] == ["unix:/run/fastcgi/forum/forum.sock", "unix:/run/fastcgi/forum/api.sock"]
 
 
 @pytest.mark.parametrize(
@@ -227,6 +228,13 @@ def test_what_concerns_nginx_or_other_apps_touches_no_master(supervisor):
     assert marks(supervisor) == marks(supervisor, others=[php("blog", socket="/run/blog.sock"), app()], **elsewhere)
 
 
+def test_a_purged_app_loses_its_directories_of_sockets_and_slow_logs_too():
+    (purged,) = made({**php(), "state": "purged"})["purged"]
+    assert {"/run/fastcgi/forum", "/var/log/fcgi/forum"} <= set(purged["paths"])
+    (other,) = made({**app("forum"), "state": "purged"})["purged"]
+    assert not {"/run/fastcgi/forum", "/var/log/fcgi/forum"} & set(other["paths"])
+
+
 def test_kinds_without_a_configuration_of_their_own_have_no_digest_of_it():
     assert program(app())["metadata"]["reload_digest"] is None
 
@@ -350,8 +358,10 @@ def test_a_further_pool_has_its_own_socket_and_settings_and_the_apps_environment
 def test_the_socket_of_a_further_pool_is_php_fpms_own_to_bind():
     found = made(php(pools=[{"name": "api"}]), supervisor="fcgivisord")
     assert found["programs"][0]["metadata"]["listen"] == ["unix:/run/fastcgi/forum/api.sock"]
+    # By its pid file the preflight knows whose processes hold them, which a killed master may have left.
     assert found["listens"] == [
-        {"app": "forum", "address": f"unix:///run/fastcgi/{path}", "pid_file": "/run/fastcgi/forum/php-fpm.pid"} for path in ("forum.sock", "forum/api.sock")
+        {"app": "forum", "address": "unix:///run/fastcgi/forum.sock", "pid_file": "/run/fastcgi/forum/php-fpm.pid"},
+        {"app": "forum", "address": "unix:///run/fastcgi/forum/api.sock", "pid_file": "/run/fastcgi/forum/php-fpm.pid"},
     ]
 
 
@@ -513,15 +523,13 @@ def test_what_is_not_to_answer_is_not_asked(keys):
 def test_each_pool_tells_its_status_at_a_socket_of_its_own():
     found = made(php(pools=[{"name": "api", "pool": {"pm.status_path": "/status"}}]), php("old", php_version="7.4"), app(), supervisor="fcgivisord")
     assert found["status_probes"] == [
-        {
-            "name": name, "address": f"unix:/run/fastcgi/{socket}", "mode": "php_fpm_status", "script_name": path, "timeout": 2,
-        }
+        {"name": name, "address": f"unix:/run/fastcgi/{socket}", "mode": "php_fpm_status", "script_name": path, "timeout": 2}
         for name, socket, path in (
             ("forum", "forum/status.sock", "/fpm-status"),
             ("forum api", "forum/api.status.sock", "/status"),
             ("old", "old.sock", "/fpm-status"),
         )
-    ]  # fmt: skip
+    ]
 
 
 def test_a_pool_that_does_not_start_by_itself_tells_no_status():

@@ -265,6 +265,8 @@ def test_apps_may_share_a_user_and_each_has_a_master_of_its_own():
     ("keys", "warning"),
     [
         ({"reload_signal": "HUP"}, "reload_signal: HUP does not make php-fpm read its configuration: USR2 does"),
+        ({"php_admin_value": {"opcache.memory_consumption": 64}}, "php_admin_value.opcache.memory_consumption: has no effect: PHP reads it before"),
+        ({"pools": [{"name": "api", "php_value": {"opcache.preload": "/x"}}]}, "pools[0].php_value.opcache.preload: has no effect"),
         ({"stopsignal": "TERM"}, "stopsignal: TERM ends runtime php_fpm in the midst of a request; QUIT let it finish"),
         ({"autorestart": False}, "autorestart: false leaves healthy workers"),
         (
@@ -305,7 +307,7 @@ def test_what_rarely_is_meant_is_a_warning(keys, warning):
         {"php_admin_value": {"upload_max_filesize": "64M", "post_max_size": "-1"}},
         {"php_admin_value": {"upload_max_filesize": "-1"}},
         {"php_admin_value": {"upload_max_filesize": "1M"}},
-        {"start_delay": 5},
+        {"start_delay": 5, "php_admin_value": {"opcache.enable": False}},
         {"pools": [{"name": "forum"}]},
         {"allow_remote": True, "pool": {"pm.status_listen": "*:9101"}, "pools": [{"name": "api", "socket": "0.0.0.0:9102"}]},
     ],
