@@ -592,6 +592,38 @@ def starts_at_boot(service):
 # Sets.
 
 
+def php_services_in_use(pool_dirs, conf):
+    """Return {name: why} of those php-fpm services of the distribution that serve others: by pools of their own, or asked by nginx.
+
+    pool_dirs: {name: directory of its pools}. conf: nginx's configuration as it is on disk.
+    """
+    asked = {followed(address) for address in nginx_conf.asked(nginx_conf.read(conf))} if pool_dirs else set()
+    reasons = {}
+    for name, pool_dir in pool_dirs.items():
+        files = sorted(file for file in names_in(pool_dir) if file.endswith(".conf"))
+        own = [file for file in files if file != "www.conf"]
+        listens = [found for file in files for found in re.findall(r"(?m)^\s*listen\s*=\s*['\"]?([^\s'\";]+)", read(os.path.join(pool_dir, file)))]
+        wanted = [address for address in listens if followed(address) in asked]
+        if own:
+            reasons[name] = f"it has pools of the site's own: {', '.join(own)}"
+        elif wanted:
+            reasons[name] = f"nginx asks it at {', '.join(wanted)}"
+    return reasons
+
+
+def followed(address):
+    """Return a path without links: Debian has one, php-fpm.sock, to the socket of one of the versions. Anything else as it is."""
+    return os.path.realpath(address) if address.startswith("/") else address
+
+
+def names_in(directory):
+    """Return what is in a directory, nothing where there is none."""
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+
+
 def packages_missing(names):
     """Return those of these packages that are not installed, as dpkg or rpm knows them; all where there is neither."""
     if not names:
@@ -695,6 +727,7 @@ def host_info(params):
         "groups_missing": [name for name in params["groups"] if not group_exists(name)],
         "directories_missing": [path for path in params["directories"] if not os.path.isdir(path)],
         "digests": {path: digest(path) for path in params["digests"]},
+        "php_services_in_use": php_services_in_use(params["php_pool_dirs"], params["nginx_conf"]),
         "packages_missing": packages_missing(params["packages"]),
         "python_venv": importlib.util.find_spec("ensurepip") is not None,
         "paths_executable": {path: os.path.isfile(path) and os.access(path, os.X_OK) for path in params["paths_executable"]},

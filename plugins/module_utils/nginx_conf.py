@@ -97,3 +97,10 @@ def listens(configuration: list[Directive]) -> list[tuple[str, str]]:
         for directive in configuration
         if directive.name == "listen" and directive.context == ("http", "server") and directive.arguments
     ]
+
+
+def asked(configuration: list[Directive]) -> set[str]:
+    """Every address that requests are passed to: unix sockets by their path, others as they stand there."""
+    passed = [directive.arguments[0] for directive in configuration if directive.name == "fastcgi_pass" and directive.arguments]
+    servers = [directive.arguments[0] for directive in configuration if directive.name == "server" and directive.context[-1:] == ("upstream",)]
+    return {re.sub("^unix:", "", address) for address in passed + servers}

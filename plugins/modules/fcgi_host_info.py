@@ -105,6 +105,11 @@ options:
     elements: str
     default: []
     version_added: 1.1.0
+  php_pool_dirs:
+    description: Services of the distribution's php-fpm of which to tell whether others need them, and the directory of the pools of each.
+    type: dict
+    default: {}
+    version_added: 1.1.0
   paths_executable:
     description: Paths of which to tell whether there is an executable file.
     type: list
@@ -280,6 +285,14 @@ digests:
   returned: success
   type: dict
   sample: {"/etc/systemd/system/fcgivisord.service": "da39a3ee5e6b4b0d3255bfef95601890afd80709"}
+php_services_in_use:
+  description:
+    - Of O(php_pool_dirs), by their names, those that serve others, and why. They have pools besides the C(www) of their package, or nginx's configuration
+      passes requests to them.
+  returned: success
+  type: dict
+  version_added: 1.1.0
+  sample: {"php8.2-fpm": "nginx asks it at /run/php/php8.2-fpm.sock"}
 packages_missing:
   description: Those of O(packages) that are not installed.
   returned: success
@@ -395,6 +408,7 @@ def main():
                 "default": [],
                 "options": {"app": {"type": "str", "required": True}, "address": {"type": "str", "required": True}, "pid_file": {"type": "path"}},
             },
+            "php_pool_dirs": {"type": "dict", "default": {}},
             "packages": {"type": "list", "elements": "str", "default": []},
             "paths_executable": {"type": "list", "elements": "path", "default": []},
             "directories": {"type": "list", "elements": "path", "default": []},

@@ -78,7 +78,7 @@ def _fill_socket(app: App, options: Options, place: Place) -> None:
 
 def _fill_php(app: App, options: Options, place: Place) -> None:
     release = current_release(app, options) if app["release"] else None
-    if app["root"]:
+    if app["root"] is not None:
         # Without a release, one inside of it stays as it is, and a rule refuses it.
         app["root"] = posixpath.join(release or "", app["root"]).rstrip("/") or "/"
     delay = 0 if options["supervisor"] == "fcgivisord" else 1

@@ -23,7 +23,10 @@ _MANAGED = {
     **dict.fromkeys(("listen", "listen.owner", "listen.group", "listen.mode", "listen.acl_users", "listen.acl_groups"), "socket"),
     "listen.backlog": "socket_backlog",
     "prefix": "socket",
+    "include": "the list: every pool stands in fcgi_apps",
 }
+# php-fpm says so in its log, and goes on.
+_FOR_ROOT_ALONE = ("chroot", "process.priority")
 _MANAGED_GLOBALS = {
     **dict.fromkeys(("daemonize", "pid", "error_log"), "the role: the supervisor needs php-fpm in front, and its log is stdout_logfile"),
     "include": "the list: every pool stands in fcgi_apps",
@@ -62,6 +65,7 @@ def check(app: App, place: Place) -> None:
 def _check_globals(app: App, place: Place) -> None:
     for directive in app["global"].keys() & _MANAGED_GLOBALS.keys():
         place.key(directive).error(f"is decided by {_MANAGED_GLOBALS[directive]}")
+    _check_for_root_alone(app["global"], place)
     timeout = app["global"]["process_control_timeout"]
     seconds = php.seconds(timeout)
     if seconds is None:
@@ -70,6 +74,12 @@ def _check_globals(app: App, place: Place) -> None:
         place.key("process_control_timeout").error(
             f"{place.show(timeout)} is not shorter than stopwaitsecs: {app['stopwaitsecs']}: the supervisor would kill a master that waits for its workers"
         )
+
+
+def _check_for_root_alone(directives: dict[str, Any], place: Place) -> None:
+    for directive in _FOR_ROOT_ALONE:
+        if directive in directives:
+            place.key(directive).error("has no effect: the master runs as the app's user, and only root could do that")
 
 
 def _check_addresses(app: App, pools: list[tuple[dict[str, Any], Place]]) -> None:
@@ -96,6 +106,7 @@ def _check_addresses(app: App, pools: list[tuple[dict[str, Any], Place]]) -> Non
 def _check_pool(pool: dict[str, Any], place: Place) -> None:
     for directive in pool["pool"].keys() & _MANAGED.keys():
         place.key("pool").key(directive).error(f"is decided by {_MANAGED[directive]}")
+    _check_for_root_alone(pool["pool"], place.key("pool"))
     for key in ("php_value", "php_admin_value"):
         for directive in _SIZES:
             value = pool[key].get(directive)

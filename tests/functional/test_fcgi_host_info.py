@@ -351,6 +351,38 @@ def test_packages_that_are_not_installed_are_told(look):
     assert look()["packages_missing"] == []
 
 
+@pytest.mark.parametrize(
+    ("pools", "passed", "reason"),
+    [
+        ({"www.conf": "[www]\nlisten = {0}/www.sock\n"}, "", None),
+        ({"www.conf": "[www]\nlisten = {0}/www.sock\n"}, "fastcgi_pass unix:{0}/other.sock;", None),
+        ({"www.conf": "[www]\n;listen = {0}/other.sock\n"}, "fastcgi_pass unix:{0}/other.sock;", None),
+        ({"www.conf": "[www]\nlisten = {0}/www.sock\n"}, "# fastcgi_pass unix:{0}/www.sock;", None),
+        ({"www.conf": "[www]\nlisten = {0}/www.sock\n"}, "fastcgi_pass unix:{0}/www.sock;", "nginx asks it at {0}/www.sock"),
+        ({"www.conf": "[www]\nlisten = {0}/www.sock\n"}, "fastcgi_pass unix:{0}/link.sock;", "nginx asks it at {0}/www.sock"),
+        ({"www.conf": "[www]\nlisten=127.0.0.1:9000\n"}, "fastcgi_pass 127.0.0.1:9000;", "nginx asks it at 127.0.0.1:9000"),
+        ({"www.conf": "", "blog.conf": "", "notes.txt": ""}, "", "it has pools of the site's own: blog.conf"),
+    ],
+)
+def test_a_php_fpm_of_the_distribution_that_others_need_is_told(look, directory, pools, passed, reason):
+    (directory / "pool.d").mkdir()
+    (directory / "link.sock").symlink_to(directory / "www.sock")
+    for name, text in pools.items():
+        (directory / "pool.d" / name).write_text(text.format(directory))
+    (directory / "nginx.conf").write_text(f"http {{ server {{ location / {{ {passed.format(directory)}\n }} }} }}")
+    dirs = {"php8.2-fpm": str(directory / "pool.d"), "php8.4-fpm": "/no/such/dir"}
+    found = look(php_pool_dirs=dirs, nginx_conf=str(directory / "nginx.conf"))["php_services_in_use"]
+    assert found == ({"php8.2-fpm": reason.format(directory)} if reason else {})
+
+
+def test_the_servers_of_an_upstream_are_asked_too(look, directory):
+    (directory / "pool.d").mkdir()
+    (directory / "pool.d" / "www.conf").write_text("listen = /run/php/x.sock")
+    (directory / "nginx.conf").write_text("http { upstream php { server unix:/run/php/x.sock; } }")
+    found = look(php_pool_dirs={"php-fpm": str(directory / "pool.d")}, nginx_conf=str(directory / "nginx.conf"))["php_services_in_use"]
+    assert found == {"php-fpm": "nginx asks it at /run/php/x.sock"}
+
+
 def test_executable_paths_are_told(look, command, directory):
     path = str(command())
     result = look(paths_executable=[path, str(directory), "/no/such/file"])
@@ -392,6 +424,7 @@ def test_a_host_without_nginx_and_supervisord_is_described(monkeypatch, director
             **dict.fromkeys(("users", "groups", "programs", "commands", "listens", "packages"), ()),
             **dict.fromkeys(("paths_executable", "directories", "digests", "services"), ()),
             "include_dirs": {},
+            "php_pool_dirs": {},
         }
     )
     assert result["supervisord"] == {"installed": False, "binary": "", "interpreter": "", "pid": 0, "running": False, "command": "", "conf_exists": False}

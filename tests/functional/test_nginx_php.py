@@ -227,7 +227,6 @@ def test_a_directory_without_an_index_is_not_listed(front):
         ("/forum/none.txt", "localhost"),
         ("/forum/none/tell.php", "localhost"),
         ("/forum/sub/none.php/tell.php", "localhost"),
-        ("/board/none.php", "localhost"),
         ("/forums/tell.php", "localhost"),
         ("/foru/tell.php", "localhost"),
         ("/none.php", "forum.example.org"),
@@ -237,6 +236,10 @@ def test_a_directory_without_an_index_is_not_listed(front):
 def test_what_is_not_there_is_404_and_php_is_not_asked(front, target, host):
     status, body, _headers = front.ask(target, host=host)
     assert status == 404 and "nginx" in body
+
+
+def test_a_front_controller_takes_scripts_that_are_not_there_too(front):
+    assert front.status("/board/none.php?a=b") == front.status("/board/old/page.php/42") == 200
 
 
 @pytest.mark.parametrize("host", ["localhost", "forum.example.org"])

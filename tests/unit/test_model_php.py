@@ -398,6 +398,7 @@ def test_every_file_is_readable_for_the_group_of_its_app():
     [
         ({"root": "/usr/share/forum/"}, "/usr/share/forum"),
         ({"release": RELEASE, "root": None}, "/srv/fcgi/forum/current"),
+        ({"release": RELEASE, "root": "."}, "/srv/fcgi/forum/current"),
         ({"release": RELEASE, "root": "public"}, "/srv/fcgi/forum/current/public"),
         ({"release": RELEASE, "root": "/usr/share/forum"}, "/usr/share/forum"),
         ({"root": "/"}, "/"),

@@ -145,6 +145,14 @@ def test_what_the_supervisor_needs_of_a_master_is_not_the_operators(directive):
 def test_no_file_beside_the_list_defines_pools():
     (error,) = errors(php(**{"global": {"include": "/etc/php/8.2/fpm/pool.d/*.conf"}}))
     assert error == "fcgi_apps[forum].global.include: is decided by the list: every pool stands in fcgi_apps"
+    assert errors(php(pool={"include": "/x"})) == ["fcgi_apps[forum].pool.include: is decided by the list: every pool stands in fcgi_apps"]
+
+
+@pytest.mark.parametrize("directive", ["chroot", "process.priority"])
+def test_what_only_a_master_of_root_could_do_is_refused(directive):
+    words = "has no effect: the master runs as the app's user, and only root could do that"
+    assert errors(php(pool={directive: "/srv"})) == [f"fcgi_apps[forum].pool.{directive}: {words}"]
+    assert errors(php(**{"global": {directive: "-5"}})) == [f"fcgi_apps[forum].global.{directive}: {words}"]
 
 
 @pytest.mark.parametrize("key", ["socket_owner", "socket_mode"])
