@@ -25,9 +25,9 @@ def run_forked(module, arguments, prepare=None, report=None):
         try:
             os.close(reader)
             sys.stdout = os.fdopen(writer, "w")
-            if prepare:
-                prepare()
             with contextlib.suppress(SystemExit), patch_module_args(arguments):
+                if prepare:  # only now: what Ansible itself does for the arguments, the first time, is not the module's
+                    prepare()
                 module.main()
             print(json.dumps(report() if report else {}), flush=True)
         except BaseException:  # else nobody would ever see it
