@@ -169,8 +169,8 @@ POOL_KEYS = (
         otherwise="`pm: dynamic` with `pm.max_children: 5`, a ping at `/fpm-ping` and a status at `/fpm-status`; the rest is php-fpm's",
         kinds=PHP,
     ),
-    Key("php_value", PHP_SETTINGS, "Settings of PHP that scripts may change. No place for secrets: a diff shows them.", default={}, kinds=PHP),
-    Key("php_admin_value", PHP_SETTINGS, "Settings of PHP that scripts may not change. No place for secrets either.", default={}, kinds=PHP),
+    Key("php_value", PHP_SETTINGS, "Settings of PHP that scripts may change.", default={}, kinds=PHP),
+    Key("php_admin_value", PHP_SETTINGS, "Settings of PHP that scripts may not change.", default={}, kinds=PHP),
 )
 
 POOL = Table(

@@ -158,6 +158,15 @@ def test_workers_of_a_killed_master_are_ended_so_that_the_next_one_can_bind_thei
     assert start("forum").ask()["pid"] not in killed.workers
 
 
+def test_workers_of_a_killed_master_are_ended_though_its_pid_file_is_gone_and_nobody_elses(start, impostor, clean_up):
+    killed, other, impostors = start("forum"), start("blog"), [impostor("php-fpm: pool forum"), impostor("php-fpm: pool forum_api")]
+    killed.kill()
+    killed.pid_file.unlink()
+    assert clean_up() == ""
+    assert killed.has_ended() and other.is_unharmed()
+    assert [one.poll() for one in impostors] == [None, None]  # they have a parent
+
+
 def test_a_master_that_outlived_its_supervisor_is_ended_with_its_workers(start, clean_up):
     alone = start("forum")
     assert clean_up() == ""
