@@ -84,7 +84,7 @@ def nginx_info(params):
     build = output([binary, "-V"]) if binary else ""
     version = re.search(r"nginx version: \S+?/(\S+)", build)
     configuration = nginx_conf.read(conf)
-    user, group = nginx_account(configuration, build)
+    user, group = nginx_account(configuration, build, params["nginx_user"])
     pid_file = setting(configuration, "pid", build, "pid-path", "/run/nginx.pid")
     pid = nginx_pid(pid_file) if binary else 0
     return {
@@ -135,13 +135,12 @@ def compiled_in(build, option):
     return found.group(1) if found else ""
 
 
-def nginx_account(configuration, build):
-    """Return (user, group) of nginx's workers; nginx takes the group of the user's name where only a user is given."""
+def nginx_account(configuration, build, packaged):
+    """Return (user, group) of nginx's workers; nginx takes the group of the user's name where only a user is given. packaged: while it is not there."""
     arguments = nginx_conf.first(configuration, "user")
     if arguments:
         return arguments[0], arguments[-1]
     if not build:
-        packaged = "www-data" if os.path.exists("/etc/debian_version") else "nginx"
         return packaged, packaged
     user = compiled_in(build, "user")
     # nginx's own build (auto/unix): nobody, and nogroup where there is such a group.
@@ -625,7 +624,10 @@ def names_in(directory):
 
 
 def packages_missing(names):
-    """Return those of these packages that are not installed, as dpkg or rpm knows them; all where there is neither."""
+    """Return those of these packages that are not installed, as dpkg or rpm knows them; all where there is neither.
+
+    In rpm's world a name is often what another package provides: php-curl is in php-common.
+    """
     if not names:
         return []
     dpkg, rpm = find("dpkg-query"), find("rpm")
@@ -633,7 +635,7 @@ def packages_missing(names):
         lines = output([dpkg, "--show", "--showformat", "${Package} ${db:Status-Status}\\n", *names]).splitlines()
         installed = {line.partition(" ")[0] for line in lines if line.endswith(" installed")}
     else:
-        installed = {name for name in names if rpm and subprocess.run([rpm, "--quiet", "-q", name], check=False).returncode == 0}
+        installed = {name for name in names if rpm and subprocess.run([rpm, "--quiet", "--query", "--whatprovides", name], check=False).returncode == 0}
     return [name for name in names if name not in installed]
 
 

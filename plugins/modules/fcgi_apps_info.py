@@ -118,14 +118,14 @@ php:
   description:
     - What apps of kind php_fpm ask of the host - C(packages), and the executables C(commands).
     - C(services) are the distribution's own, one for each version (C(name), C(pool_dir), C(command)).
-    - C(checks) say with which C(command) and as which C(user) the C(file) of an C(app) is checked.
+    - C(checks) say with which C(command) and as which C(user) the C(file) of an C(app) is checked, and which C(version) that is expected to be, if any.
   returned: success
   type: dict
   sample:
     packages: [php8.2-fpm, php8.2-gd]
     commands: [/usr/sbin/php-fpm8.2]
     services: [{name: php8.2-fpm, pool_dir: /etc/php/8.2/fpm/pool.d, command: /usr/sbin/php-fpm8.2}]
-    checks: [{app: forum, user: fcgi-forum, command: /usr/sbin/php-fpm8.2, file: forum.conf}]
+    checks: [{app: forum, user: fcgi-forum, command: /usr/sbin/php-fpm8.2, file: forum.conf, version: ""}]
 status_probes:
   description: Pools of php-fpm that tell their status, as the option O(webops.fastcgi.fcgi_probe#module:targets) wants them.
   returned: success

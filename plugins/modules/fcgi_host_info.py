@@ -17,6 +17,11 @@ options:
     description: The main configuration file of nginx. It is read with all that it includes.
     type: path
     default: /etc/nginx/nginx.conf
+  nginx_user:
+    description: The user and the group that the operating system's package gives nginx's workers, for a host where it is not installed.
+    type: str
+    default: www-data
+    version_added: 1.1.0
   nginx_link:
     description: Path at which nginx is going to find the caller's configuration. Without it, nothing is asked of nginx.
     type: str
@@ -100,7 +105,7 @@ options:
         type: path
         version_added: 1.1.0
   packages:
-    description: Packages of the operating system to look for.
+    description: Packages of the operating system to look for; for rpm also what a package provides, such as V(php-curl).
     type: list
     elements: str
     default: []
@@ -383,6 +388,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "nginx_conf": {"type": "path", "default": "/etc/nginx/nginx.conf"},
+            "nginx_user": {"type": "str", "default": "www-data"},
             "nginx_link": {"type": "str", "default": ""},
             "nginx_listens": {"type": "list", "elements": "str", "default": []},
             "supervisord_conf": {"type": "path", "default": "/etc/supervisor/supervisord.conf"},

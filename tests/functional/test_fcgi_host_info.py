@@ -425,13 +425,13 @@ def test_a_host_without_nginx_and_supervisord_is_described(monkeypatch, director
             **dict.fromkeys(("paths_executable", "directories", "digests", "services"), ()),
             "include_dirs": {},
             "php_pool_dirs": {},
+            "nginx_user": "nginx",
         }
     )
     assert result["supervisord"] == {"installed": False, "binary": "", "interpreter": "", "pid": 0, "running": False, "command": "", "conf_exists": False}
-    user = "www-data" if os.path.exists("/etc/debian_version") else "nginx"
     packaged = {"pid_file": "/run/nginx.pid", "error_log": "/var/log/nginx/error.log"}
     absent = {"installed": False, "binary": "", "version": "", "pid": 0, "running": False, "problems": []}
-    assert result["nginx"] == {"user": user, "group": user, **absent, **packaged}
+    assert result["nginx"] == {"user": "nginx", "group": "nginx", **absent, **packaged}
 
 
 @pytest.mark.parametrize(
@@ -446,7 +446,7 @@ def test_a_host_without_nginx_and_supervisord_is_described(monkeypatch, director
 )
 def test_the_account_of_nginx_is_by_its_configuration_else_as_compiled_in(directory, configuration, build, account):
     (directory / "nginx.conf").write_text(configuration)
-    assert host.nginx_account(nginx_conf.read(str(directory / "nginx.conf")), build) == account
+    assert host.nginx_account(nginx_conf.read(str(directory / "nginx.conf")), build, "www-data") == account
 
 
 def test_nginx_is_read_with_its_includes_and_what_is_a_servers_is_not_the_masters(look, directory):

@@ -254,15 +254,20 @@ def test_a_master_killed_while_its_workers_hold_the_socket_is_replaced(provider,
 
 @pytest.fixture
 def check(empty):
-    """check(APPS): what the check of their configuration says, which ends with this status. Nothing of it stays behind."""
+    """check(APPS): what the check of their configuration says, which ends with this status. Nothing of it stays behind.
 
-    def run(*apps, status):
+    asked: the version of PHP, where a host has one alone, for apps that name none.
+    """
+
+    def run(*apps, status, asked=""):
         php_host.install(empty, apps)
         temporary = empty / "tmp"
         temporary.mkdir()
         temporary.chmod(0o1777)
         generation = empty / "fcgi/web/fcgi_php_fpm/current"
-        words = ["/bin/sh", generation / "check.sh", generation]
+        script = generation / "check.sh"
+        script.write_text(script.read_text().replace(".conf ''\n", f".conf {asked}\n"))
+        words = ["/bin/sh", script, generation]
         done = subprocess.run(words, env={**os.environ, "TMPDIR": str(temporary)}, capture_output=True, text=True, check=False)
         assert done.returncode == status, done
         assert list(temporary.iterdir()) == [] and done.stderr == ""
@@ -278,6 +283,16 @@ def test_a_configuration_that_php_fpm_accepts_is_not_talked_about_and_leaves_no_
     ]
     assert check(*apps, status=0) == ""
     assert not (empty / "slow.log").exists() and list((empty / "log/forum").iterdir()) == []
+
+
+def test_a_version_that_was_asked_for_is_the_one_that_is_there(check):
+    assert check({"name": "forum", "php_version": "8.2"}, status=0) == ""
+
+
+def test_another_version_than_was_asked_for_is_refused(check):
+    assert check({"name": "forum", "php_version": "8.2"}, {"name": "blog"}, asked="8.1", status=1) == (
+        "fcgi_apps[blog]: PHP 8.1 is asked for, but /usr/sbin/php-fpm8.2 is PHP 8.2: install the other one, or leave php_version and fcgi_php_fpm_version out\n"
+    )
 
 
 WRONG = {
