@@ -31,7 +31,7 @@ import sys
 import time
 from typing import NamedTuple
 
-from ansible_collections.webops.fastcgi.plugins.module_utils import nginx_conf
+from ansible_collections.webops.fastcgi.plugins.module_utils import nginx_conf, selinux
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationStore
 
 # What init systems give to services; an interactive user's PATH would find more than they do.
@@ -639,6 +639,31 @@ def packages_missing(names):
     return [name for name in names if name not in installed]
 
 
+def selinux_info(params, pid):
+    """Return what is asked of SELinux's policy, where that is enabled; ``pid`` is the supervisor's."""
+    wanted = params["selinux"]
+    if not wanted or not (selinux.enabled() or wanted["ignore_selinux_state"]):
+        return {"selinux_missing": {"contexts": [], "ports": [], "booleans": []}, "selinux_targets": [], "selinux_lets_nginx_connect": None}
+    nginx = nginx_pid("/run/nginx.pid")
+    return {
+        "selinux_missing": selinux.missing(wanted),
+        "selinux_targets": [selinux.target(pattern) for pattern in wanted["contexts"]],
+        "selinux_lets_nginx_connect": selinux.may_connect(selinux.context_of(nginx, selinux.NGINX), selinux.context_of(pid, selinux.SERVICE)),
+    }
+
+
+def ports_opened(own):
+    """Return {"firewalld": {"own", "others"}, "selinux": ...} of the ports that the generations of nginx say are theirs, by set."""
+    stores = {path: GenerationStore(os.path.join(path, "fcgi_nginx")) for path in glob.glob(os.path.join(glob.escape(os.path.dirname(own)), "*"))}
+    found = {kind: {"own": set(), "others": set()} for kind in ("firewalld", "selinux")}
+    for path, store in stores.items():
+        manifests = [store.live_manifest() or {}, *(store.manifests_since_applied() if path == own else [])] if store.exists() else []
+        for ports in (manifest.get("metadata", {}).get("ports", {}) for manifest in manifests):
+            for kind, sides in found.items():
+                sides["own" if path == own else "others"].update(ports.get(kind, []))
+    return {kind: {side: sorted(ports) for side, ports in sides.items()} for kind, sides in found.items()}
+
+
 def other_sets(own):
     """Return {name: [{"app", "user"}]} of the sets that lie beside the one at the path ``own``, by what their live generations declare.
 
@@ -723,7 +748,9 @@ def host_info(params):
         "supervisord": supervisord_info(params["supervisord_conf"], pid, answers(address)),
         "service_manager": "systemd" if os.path.isdir("/run/systemd/system") else "sysvinit",
         "services_enabled": {service: starts_at_boot(service) for service in params["services"]},
-        "selinux": "enabled" if os.path.exists("/sys/fs/selinux/enforce") else "disabled",
+        "selinux": "enabled" if selinux.enabled() else "disabled",
+        **selinux_info(params, pid),
+        "ports_opened": ports_opened(params["set_path"]),
         "users": users,
         "users_missing": [name for name in params["users"] if name not in users],
         "groups_missing": [name for name in params["groups"] if not group_exists(name)],

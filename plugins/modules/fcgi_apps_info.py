@@ -137,6 +137,19 @@ nginx_listens:
   type: list
   elements: str
   sample: ["80"]
+nginx_ports:
+  description: The TCP ports among them - C(port), and whether other hosts can reach it (C(remote)).
+  returned: success
+  type: list
+  elements: dict
+  version_added: 1.1.0
+  sample: [{port: 80, remote: true}]
+connects_to:
+  description: The addresses that nginx passes requests to, those of C(unix) sockets and those of C(tcp).
+  returned: success
+  type: dict
+  version_added: 1.1.0
+  sample: {unix: ["unix:/run/fastcgi/shop.sock"], tcp: ["127.0.0.1:9001"]}
 nginx_links:
   description: The symbolic links by which nginx finds the set - C(path), C(target), and C(shared) for those of servers, which all sets have in common.
   returned: success

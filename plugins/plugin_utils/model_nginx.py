@@ -85,6 +85,13 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def ports(servers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The TCP ports that nginx listens on, and whether other hosts can reach each."""
+    endpoints = [Endpoint.parse(f"*:{listen}" if listen.isdigit() else listen) for server in servers for listen in server["listen"]]
+    remote = {endpoint.port for endpoint in endpoints if endpoint.is_remote()}
+    return [{"port": number, "remote": number in remote} for number in sorted({endpoint.port for endpoint in endpoints})]
+
+
 def server_file(server: dict[str, Any], options: Options) -> dict[str, Any]:
     """The server block, in which nginx finds the locations of every set: see links."""
     sites_of_all_sets = posixpath.join(options["nginx_include_dir"], f".fcgi-*.d/{server['key']}.conf")
