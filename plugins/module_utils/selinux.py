@@ -70,8 +70,8 @@ class Store:
     def has_port(self, number):
         if not self.handle:
             return False
-        _rc, records, count = semanage.semanage_port_list(self.handle)
-        return any(_is_ours(record, number) for record in records[:count])
+        rc, records = semanage.semanage_port_list(self.handle)
+        return rc >= 0 and any(_is_ours(record, number) for record in records)
 
     def has_boolean(self, name):
         if not self.handle:
