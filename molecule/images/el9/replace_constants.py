@@ -1,9 +1,7 @@
-#!/usr/bin/env python3
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-#
-"""replace-constants FILE OLD=NEW ...: replace strings that are compiled into a program by shorter ones."""
+"""python3 replace_constants.py FILE OLD=NEW ...: replace strings that are compiled into a program by shorter ones."""
 
 import pathlib
 import sys
