@@ -10,12 +10,14 @@ import os
 import pathlib
 import re
 import select
+import shlex
 import signal
 import subprocess
 
 import php_host
 import pytest
 from ansible_collections.webops.fastcgi.plugins.module_utils import fastcgi
+from ansible_collections.webops.fastcgi.plugins.plugin_utils import model
 from supervisord import DEBIANS, FCGIVISORD, wait_for
 
 TELL = "<?php echo json_encode(['pid' => getmypid(), 'master' => posix_getppid()]);"
@@ -247,6 +249,18 @@ def test_a_master_killed_while_its_workers_hold_the_socket_is_replaced(provider,
         # The first may have been killed before it said that it is ready.
         wait_for(lambda: log.read_text().count("fpm is running, pid") == 2, "the words of both")
     assert "already in use" not in log.read_text() and "nother FPM instance" not in log.read_text()
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])  # sh of Debian, and of the RHEL family
+def test_a_stop_ends_a_start_that_waits(shell):
+    (program,) = model.fcgi_model([{"name": "forum", "kind": "php_fpm", "root": "/srv", "start_delay": 1}], supervisor="fcgivisord")["programs"]
+    _sh, option, script = shlex.split(dict(program["options"])["command"])
+    process = subprocess.Popen([shell, option, script], stdin=subprocess.DEVNULL)
+    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    wait_for(children.read_text, "the process that waits")
+    process.send_signal(signal.SIGQUIT)
+    # php-fpm, which has no configuration here, would end with 78.
+    assert process.wait(10) == 0
 
 
 # The check
