@@ -79,8 +79,8 @@ def test_fcgivisord_holds_the_socket_of_a_master_and_hands_it_over():
     ]
     assert found["metadata"].pop("reload_digest")
     assert found["metadata"] == {
-        "name": "forum", "app": "forum", "kind": "php_fpm", "groups": [], "socket": "unix:///run/fastcgi/forum.sock", "listen": ["unix:/run/fastcgi/forum/status.sock"],
-        "user": "fcgi-forum",
+        "name": "forum", "app": "forum", "kind": "php_fpm", "groups": [], "socket": "unix:///run/fastcgi/forum.sock",
+        "listen": ["unix:/run/fastcgi/forum/status.sock"], "user": "fcgi-forum",
         "autostart": True, "startsecs": 2, "stopwaitsecs": 15, "reload_signal": "USR2",
     }  # fmt: skip
 
@@ -363,8 +363,8 @@ def test_the_socket_of_a_further_pool_is_php_fpms_own_to_bind():
     assert found["programs"][0]["metadata"]["listen"] == [f"unix:/run/fastcgi/forum/{name}.sock" for name in own]
     # By its pid file the preflight knows whose processes hold them, which a killed master may have left.
     assert found["listens"] == [
-        {"app": "forum", "address": "unix:///run/fastcgi/forum.sock", "pid_file": "/run/fastcgi/forum/php-fpm.pid"},
-        {"app": "forum", "address": "unix:///run/fastcgi/forum/api.sock", "pid_file": "/run/fastcgi/forum/php-fpm.pid"},
+        {"app": "forum", "address": f"unix:///run/fastcgi/{name}.sock", "pid_file": "/run/fastcgi/forum/php-fpm.pid"}
+        for name in ("forum", *(f"forum/{name}" for name in own))
     ]
 
 

@@ -259,9 +259,8 @@ def test_an_address_at_which_another_app_tells_its_status_is_refused(first, seco
 
 
 def test_the_host_is_asked_for_the_addresses_of_a_status_too():
-    assert {"app": "forum", "address": "tcp://127.0.0.1:9101", "pid_file": "/run/fastcgi/forum/php-fpm.pid"} in made(
-        php(pool={"pm.status_listen": "9101"})
-    )["listens"]
+    asked = made(php(pool={"pm.status_listen": "9101"}))["listens"]
+    assert {"app": "forum", "address": "tcp://127.0.0.1:9101", "pid_file": "/run/fastcgi/forum/php-fpm.pid"} in asked
 
 
 def test_two_pools_of_one_app_on_one_socket_are_refused():
