@@ -64,6 +64,7 @@ def steps() -> list[Step]:
         Step("prod-example", "fresh", 330, "tests/prod_example.sh"),
         Step("fresh-plain", "fresh", 120, "tests/fresh_machine.sh plain"),
         Step("fresh-systemd", "fresh", 130, "tests/fresh_machine.sh systemd"),
+        Step("oldest-core", "fresh", 250, "tests/oldest_core.sh"),
         Step("sanity", "lint", 100, "tests/lint/sanity.sh"),
         Step("functional", "functional", 500, "pytest tests/functional"),
         Step("fcgivisord", "fcgivisord", 450, "pytest --numprocesses 2 tests/fcgivisor"),
