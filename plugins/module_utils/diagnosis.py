@@ -55,7 +55,7 @@ def hint(lines: t.Sequence[str], spawn_error: str | None, program: t.Mapping[str
         )
     if _IN_USE.search(text):
         named = _PHP_FPM_ADDRESS.search(text)
-        where = named.group(named.lastindex) if named else ", ".join(program.get("listen") or [held or "its address"])
+        where = named.group(1) or named.group(2) if named else ", ".join(program.get("listen") or [held or "its address"])
         return f"another process has {where} already: '{'ss -lxp' if '/' in where else 'ss -ltnp'}' names it"
     for pattern, words in _HINTS:
         if pattern.search(text):
