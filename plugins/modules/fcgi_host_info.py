@@ -432,6 +432,8 @@ problems:
     - "fcgi_apps[shop]: tcp://127.0.0.1:9000 is in use by php-fpm8.2 (pid 123): stop it, or choose another address"
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationError
 from ansible_collections.webops.fastcgi.plugins.module_utils.host import host_info
@@ -487,6 +489,8 @@ def main():
         },
         supports_check_mode=True,
     )
+    if os.geteuid() != 0:
+        module.fail_json(msg=f"what the roles ask of a host only root sees, and this ran as uid {os.geteuid()}: give the play become: true, and no become_user")
     try:
         module.exit_json(changed=False, **host_info(module.params))
     except (ValueError, GenerationError) as error:

@@ -42,6 +42,7 @@ options:
         pool were stopped by hand, the pool is updated and those are stopped again. Processes that are exited or fatal are started again.
         Where C(reload_digest) of a program is not what it was in the generation that came to run last, or in one since, its C(reload_signal) (V(HUP), if it
         has none) is sent to each process that has run since before this call. A digest that comes or goes is no change, since the command differs then.
+        A php-fpm whose executable has been replaced since it was started, as an update of its package does, gets its signal too.
         In V(started) and V(restarted) likewise.
       - V(started), like V(present), and what was stopped by hand or is not started by itself is started too.
       - V(stopped), processes are stopped, exited or fatal. A process that is being tried again (backoff) is stopped.
@@ -204,6 +205,7 @@ msg:
 """
 
 import contextlib
+import os
 import time
 import typing as t
 
@@ -271,6 +273,10 @@ class Declared:
         now = {program["name"]: program.get("reload_digest") for program in self.programs}
         then = {(program["name"], program.get("reload_digest")) for program in self.earlier}
         return {name for name, digest in then if digest is not None and now.get(name) not in (None, digest)}
+
+    def php_fpms(self) -> list[str]:
+        """Masters of php-fpm, which execute themselves anew when they reload."""
+        return [program["name"] for program in self.programs if program["kind"] == "php_fpm"]
 
     def leftovers(self) -> list[str]:
         """Programs that were declared and are no longer."""
@@ -372,7 +378,8 @@ class Call:
                     plan = plan.joined(remove(known[name]))
         asked = self.module.params["signal"] if self.state == "reloaded" else None
         signals = {one.program: asked or declared.metadata(one.program).get("reload_signal") or "HUP" for one in selection}
-        return plan.joined(make_plan(self.state, selection, known, Journal(declared.path).read(), signals, in_place, declared.rereads()))
+        rereads = declared.rereads() | {name for name in declared.php_fpms() if name in known and _runs_replaced(known[name])}
+        return plan.joined(make_plan(self.state, selection, known, Journal(declared.path).read(), signals, in_place, rereads))
 
     def _require_sections(self, declared: Declared, selection: list[Selected], known: dict[str, Program]) -> None:
         without = [one.program for one in selection if one.program not in known]
@@ -430,6 +437,19 @@ class Call:
             result["diff"] = {"before": before, "after": after}
         for warning in [*plan.warnings, *converger.warnings]:
             self.module.warn(warning)
+
+
+def _runs_replaced(program: Program) -> bool:
+    """Whether some process runs an executable that has been replaced since, as an update of its package does."""
+    return any(_replaced(process["pid"]) for process in program.processes.values() if process["pid"])
+
+
+def _replaced(pid: int) -> bool:
+    try:
+        path, gone, _rest = os.readlink(f"/proc/{pid}/exe").partition(" (deleted)")
+    except OSError:  # it has ended, or is another user's
+        return False
+    return bool(gone) and os.path.isfile(path)
 
 
 def _cycles(configurations: t.Iterable[Configuration], declared: Declared) -> dict[str, int]:

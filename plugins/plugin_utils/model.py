@@ -108,7 +108,7 @@ def _derived(apps: list[App], options: Options) -> dict[str, Any]:
         "listens": [
             {"app": app["name"], "address": endpoint.url, **({"pid_file": php.pid_file(app, options)} if app["kind"] == "php_fpm" else {})}
             for app in present
-            for endpoint in all_endpoints(app)
+            for _key, endpoint in all_endpoints(app)
         ],
         "groups": programs.groups(present),
         "purged": [programs.purged(app, present, options) for app in apps if app["state"] == "purged"],

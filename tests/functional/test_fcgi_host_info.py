@@ -20,6 +20,8 @@ from contextlib import contextmanager
 
 import pytest
 from ansible_collections.webops.fastcgi.plugins.module_utils import host, nginx_conf
+from ansible_collections.webops.fastcgi.plugins.modules import fcgi_host_info
+from forked import run_forked
 
 USER = "nobody"
 
@@ -215,6 +217,11 @@ stopasgroup=true
     assert " is in use by sleep (pid " in theirs["problems"][0]
     assert result["supervisord"]["running"] and result["supervisord"]["pid"] == process.pid
     assert len(elsewhere["problems"]) == 3 and not elsewhere["supervisord"]["running"]
+
+
+def test_another_user_than_root_is_told_that_it_takes_root():
+    result = run_forked(fcgi_host_info, {}, lambda: os.setuid(pwd.getpwnam(USER).pw_uid))
+    assert result["failed"] and f"this ran as uid {pwd.getpwnam(USER).pw_uid}: give the play become: true" in result["msg"]
 
 
 def test_an_address_that_is_none_is_an_error_that_shows_it(run_module):

@@ -263,6 +263,19 @@ def test_a_stop_ends_a_start_that_waits(shell):
     assert process.wait(10) == 0
 
 
+def test_a_slow_log_that_is_moved_away_begins_anew_without_a_signal(empty):
+    """So that logrotate needs neither a signal, which would be a reload, nor copytruncate."""
+    (empty / "www/slow.php").write_text("<?php usleep(2500000); echo '{}';")
+    php_host.install(empty, [{"name": "forum", "pool": {"pm": "static", "pm.max_children": 1, "request_slowlog_timeout": "1s"}}])
+    log = empty / "log/forum/slow.log"
+    with php_host.running(empty):
+        for name in ("slow.log.1", "slow.log.2"):
+            php_host.ask(empty / "run/forum.sock", empty / "www/slow.php")
+            wait_for(lambda: log.exists() and "slow.php" in log.read_text(), "an entry in the slow log")
+            log.rename(log.with_name(name))
+    assert "slow.php" in log.with_name("slow.log.2").read_text()
+
+
 # The check
 
 

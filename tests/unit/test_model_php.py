@@ -79,7 +79,8 @@ def test_fcgivisord_holds_the_socket_of_a_master_and_hands_it_over():
     ]
     assert found["metadata"].pop("reload_digest")
     assert found["metadata"] == {
-        "name": "forum", "app": "forum", "kind": "php_fpm", "groups": [], "socket": "unix:///run/fastcgi/forum.sock", "listen": [], "user": "fcgi-forum",
+        "name": "forum", "app": "forum", "kind": "php_fpm", "groups": [], "socket": "unix:///run/fastcgi/forum.sock",
+        "listen": ["unix:/run/fastcgi/forum/status.sock"], "user": "fcgi-forum",
         "autostart": True, "startsecs": 2, "stopwaitsecs": 15, "reload_signal": "USR2",
     }  # fmt: skip
 
@@ -94,7 +95,8 @@ def test_under_supervisord_a_master_ends_what_the_one_before_left_waits_and_bind
     assert not [key for key in keys if key.startswith("socket")]
     assert keys["startsecs"] == "3"
     assert found["metadata"]["socket"] is None
-    assert found["metadata"]["listen"] == ["unix:/run/fastcgi/forum/forum.sock", "unix:/run/fastcgi/forum/api.sock"]
+    own = ("forum", "api", "status", "api.status")
+    assert found["metadata"]["listen"] == [f"unix:/run/fastcgi/forum/{name}.sock" for name in own]
 
 
 @pytest.mark.parametrize(
@@ -357,11 +359,12 @@ def test_a_further_pool_has_its_own_socket_and_settings_and_the_apps_environment
 
 def test_the_socket_of_a_further_pool_is_php_fpms_own_to_bind():
     found = made(php(pools=[{"name": "api"}]), supervisor="fcgivisord")
-    assert found["programs"][0]["metadata"]["listen"] == ["unix:/run/fastcgi/forum/api.sock"]
+    own = ("api", "status", "api.status")
+    assert found["programs"][0]["metadata"]["listen"] == [f"unix:/run/fastcgi/forum/{name}.sock" for name in own]
     # By its pid file the preflight knows whose processes hold them, which a killed master may have left.
     assert found["listens"] == [
-        {"app": "forum", "address": "unix:///run/fastcgi/forum.sock", "pid_file": "/run/fastcgi/forum/php-fpm.pid"},
-        {"app": "forum", "address": "unix:///run/fastcgi/forum/api.sock", "pid_file": "/run/fastcgi/forum/php-fpm.pid"},
+        {"app": "forum", "address": f"unix:///run/fastcgi/{name}.sock", "pid_file": "/run/fastcgi/forum/php-fpm.pid"}
+        for name in ("forum", *(f"forum/{name}" for name in own))
     ]
 
 
