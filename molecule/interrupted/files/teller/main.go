@@ -2,7 +2,7 @@
 // GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Teller takes 20 ms to tell, as JSON, of which release it is and what its environment says.
+// Teller takes 20 ms to tell, as JSON, of which release it is, and what its environment and nginx's location say.
 package main
 
 import (
@@ -21,10 +21,13 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	told := map[string]string{"release": filepath.Base(directory), "motto": os.Getenv("TELLER_MOTTO")}
 	log.Fatal(fcgi.Serve(nil, http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
 		time.Sleep(20 * time.Millisecond)
 		response.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(response).Encode(told)
+		json.NewEncoder(response).Encode(map[string]string{
+			"release":  filepath.Base(directory),
+			"motto":    os.Getenv("TELLER_MOTTO"),
+			"location": fcgi.ProcessEnv(request)["LOCATION"],
+		})
 	})))
 }
