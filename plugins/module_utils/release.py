@@ -488,7 +488,7 @@ def _run_as(release, account, gid, home, command):
 
 
 def _end_with_parent():
-    """A module that is killed takes along what it started, which would go on writing where the next run builds anew. (After the change of user, which undoes it.)"""
+    """A module that is killed takes along what it started, which would go on writing where the next run builds anew. (A change of user would undo it.)"""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
