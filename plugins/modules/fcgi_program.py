@@ -315,8 +315,7 @@ class Call:
             except SupervisorUnreachable:
                 if not self.assumes_absent:
                     raise
-                self.result["added"] = sorted({*self.names, *(program["name"] for program in declared.programs)})
-                self.result["changed"] = bool(self.result["added"])
+                self._foresee({**dict.fromkeys(self.names, True), **{program["name"]: program["autostart"] for program in declared.programs}})
                 self.result["msg"] = "the supervisor does not answer; taken for one that is yet to be installed, as assume_absent says"
                 return
             configurations = self._configurations(backend, survey, declared)
@@ -339,6 +338,14 @@ class Call:
             self.result["failed_programs"] = [_failure(name, converger, backend, declared) for name in converger.failures]
         if self.result["failed_programs"]:
             raise Failed(_failure_words(self.result["failed_programs"]))
+
+    def _foresee(self, autostart: dict[str, bool]) -> None:
+        """What a supervisor that is yet to come would add and start; autostart: by program."""
+        coming = assume({}, autostart, (), ())
+        self.result.update(added=sorted(coming), changed=bool(coming))
+        if self.module._diff:
+            before, after = pictures(make_plan(self.state, map(Selected, coming), coming), coming)
+            self.result["diff"] = {"before": before, "after": after}
 
     def _configurations(self, backend: Backend, survey: Survey, declared: Declared) -> list[Configuration]:
         """What the sections say; from the metadata where nothing has changed, since no other question takes the supervisor so long."""
