@@ -123,9 +123,7 @@ def _derived(apps: list[App], options: Options) -> dict[str, Any]:
         "nginx_links": nginx.links(servers, options),
         "nginx_listens": sorted({listen for server in servers for listen in server["listen"]}),
         "nginx_ports": nginx.ports(servers),
-        "connects_to": {
-            key: [endpoint.listen for app in served for endpoint in all_endpoints(app) if bool(endpoint.path) == (key == "unix")] for key in ("unix", "tcp")
-        },
+        "connects_to": nginx.connects_to(served),
         "includes": [nginx.include(app, options) for app in served] + [nginx.site_file(server) for server in servers],
         "htpasswd": [file for app in served for file in nginx.htpasswd(app)],
         "urls": [url for app in served for url in nginx.urls(app)],

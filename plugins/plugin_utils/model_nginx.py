@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_php as php
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_defaults import current_release
-from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import Endpoint, endpoints
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import Endpoint, all_endpoints, endpoints
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import App, Location, Options
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_locations import Head, as_directory, claims, heads, host_name, script_name, sites
 
@@ -90,6 +90,12 @@ def ports(servers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     endpoints = [Endpoint.parse(f"*:{listen}" if listen.isdigit() else listen) for server in servers for listen in server["listen"]]
     remote = {endpoint.port for endpoint in endpoints if endpoint.is_remote()}
     return [{"port": number, "remote": number in remote} for number in sorted({endpoint.port for endpoint in endpoints})]
+
+
+def connects_to(served: list[App]) -> dict[str, list[str]]:
+    """The addresses that nginx passes requests to."""
+    asked = [endpoint for app in served for key, endpoint in all_endpoints(app) if not key.endswith("pm.status_listen")]
+    return {"unix": [endpoint.listen for endpoint in asked if endpoint.path], "tcp": [endpoint.listen for endpoint in asked if not endpoint.path]}
 
 
 def server_file(server: dict[str, Any], options: Options) -> dict[str, Any]:
