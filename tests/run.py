@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run the steps of "make test": python tests/run.py [STEP or GROUP ...]; without arguments, all of them.
 
-Two steps run at a time, each with a budget of seconds that ends it; together they have 70 minutes, and take about 40. A step's output goes to .cache/logs/STEP.log;
-its end is shown if the step fails. A step that runs alone shows its output as it comes. All steps run, whatever fails; then a table of seconds,
-the lines that say what failed, and the verdict.
+Two steps run at a time, each with a budget of seconds that ends it; together they have 70 minutes, and take about 40. A step's output goes to
+.cache/logs/STEP.log; its end is shown if the step fails. A step that runs alone shows its output as it comes. All steps run, whatever fails; then
+a table of seconds, the lines that say what failed, and the verdict.
 """
 
 from __future__ import annotations

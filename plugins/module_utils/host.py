@@ -655,7 +655,7 @@ def selinux_info(params, pid):
 def ports_opened(own):
     """Return {"firewalld": {"own", "others"}, "selinux": ...} of the ports that the generations of nginx say are theirs, by set."""
     stores = {path: GenerationStore(os.path.join(path, "fcgi_nginx")) for path in glob.glob(os.path.join(glob.escape(os.path.dirname(own)), "*"))}
-    found = {kind: {"own": set(), "others": set()} for kind in ("firewalld", "selinux")}
+    found: dict[str, dict[str, set[int]]] = {kind: {"own": set(), "others": set()} for kind in ("firewalld", "selinux")}
     for path, store in stores.items():
         manifests = [store.live_manifest() or {}, *(store.manifests_since_applied() if path == own else [])] if store.exists() else []
         for ports in (manifest.get("metadata", {}).get("ports", {}) for manifest in manifests):
