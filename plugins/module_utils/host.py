@@ -124,10 +124,17 @@ def nginx_problems(params, configuration, pid):
 
 def nginx_listen_problem(address, own):
     """Return what keeps an nginx whose processes are ``own`` from listening at an address as its configuration has it, '' if nothing."""
-    if not address.startswith("unix:"):
-        # A port alone is on all addresses, an address alone has the port 80.
-        address = address if re.search(r":\d+$", address) else f":{address}" if address.isdigit() else f"{address}:80"
-    return listen_problem(address, own)
+    return listen_problem(address if address.startswith("unix:") else with_port(address), own)
+
+
+def with_port(address):
+    """Return an address as nginx takes it: a port alone is on all addresses, an address alone has the port 80."""
+    return address if re.search(r":\d+$", address) else f":{address}" if address.isdigit() else f"{address}:80"
+
+
+def tcp_port(address):
+    """Return the port of an address of nginx, 0 for a unix socket."""
+    return 0 if address.startswith("unix:") else int(with_port(address).rpartition(":")[2])
 
 
 def compiled_in(build, option):
@@ -652,8 +659,11 @@ def selinux_info(params, pid):
     }
 
 
-def ports_opened(own):
-    """Return {"firewalld": {"own", "others"}, "selinux": ...} of the ports that the generations of nginx say are theirs, by set."""
+def ports_opened(own, conf):
+    """Return {"firewalld": {"own", "others"}, "selinux": ...} of the ports that the generations of nginx say are theirs, by set.
+
+    A port that a server of the site's own listens on is another's, whoever opened it.
+    """
     stores = {path: GenerationStore(os.path.join(path, "fcgi_nginx")) for path in glob.glob(os.path.join(glob.escape(os.path.dirname(own)), "*"))}
     found: dict[str, dict[str, set[int]]] = {kind: {"own": set(), "others": set()} for kind in ("firewalld", "selinux")}
     for path, store in stores.items():
@@ -661,6 +671,10 @@ def ports_opened(own):
         for ports in (manifest.get("metadata", {}).get("ports", {}) for manifest in manifests):
             for kind, sides in found.items():
                 sides["own" if path == own else "others"].update(ports.get(kind, []))
+    sets = os.path.join(os.path.realpath(os.path.dirname(own)), "")
+    foreign = {tcp_port(address) for file, address in nginx_conf.listens(nginx_conf.read(conf)) if not os.path.realpath(file).startswith(sets)}
+    for sides in found.values():
+        sides["others"].update(foreign - {0})
     return {kind: {side: sorted(ports) for side, ports in sides.items()} for kind, sides in found.items()}
 
 
@@ -750,7 +764,7 @@ def host_info(params):
         "services_enabled": {service: starts_at_boot(service) for service in params["services"]},
         "selinux": "enabled" if selinux.enabled() else "disabled",
         **selinux_info(params, pid),
-        "ports_opened": ports_opened(params["set_path"]),
+        "ports_opened": ports_opened(params["set_path"], params["nginx_conf"]),
         "users": users,
         "users_missing": [name for name in params["users"] if name not in users],
         "groups_missing": [name for name in params["groups"] if not group_exists(name)],

@@ -313,7 +313,7 @@ selinux_lets_nginx_connect:
 ports_opened:
   description:
     - Ports that the generations of nginx at O(set_path), live or not proved to be gone (C(own)), and those of other sets (C(others)) had opened, by
-      C(firewalld) and C(selinux).
+      C(firewalld) and C(selinux). To the others belong those on which servers of nginx listen that no set has made.
   returned: success
   type: dict
   version_added: 1.1.0

@@ -541,11 +541,11 @@ def test_the_interpreter_of_supervisord_is_read_from_its_script(script, interpre
     assert host.interpreter(str(tmp_path / "supervisord")) == interpreter
 
 
-def manifest(path, programs):
+def manifest(path, programs=(), **metadata):
     """A live generation of this role of a set."""
     generation = path / "generations/000001"
     generation.mkdir(parents=True)
-    (generation / ".manifest.json").write_text(json.dumps({"metadata": {"programs": programs}}))
+    (generation / ".manifest.json").write_text(json.dumps({"metadata": {"programs": programs, **metadata}}))
     (path / "current").symlink_to("generations/000001")
 
 
@@ -573,3 +573,17 @@ def test_a_service_starts_at_boot_if_the_host_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(host.os.path, "isdir", lambda path: False)
     monkeypatch.setattr(host.glob, "glob", lambda pattern: [path for path in levels if fnmatch.fnmatchcase(path, pattern)])
     assert [host.starts_at_boot(name) for name in ("shop", "sho", "mail")] == [True, False, False]
+
+
+def test_a_port_that_a_server_of_the_site_listens_on_is_not_one_to_close(look, directory):
+    opened = {"firewalld": [80, 443, 8080], "selinux": [8080]}
+    manifest(directory / "sets/mine/fcgi_nginx", ports=opened)
+    manifest(directory / "sets/theirs/fcgi_nginx", ports={"firewalld": [443], "selinux": []})
+    ours = directory / "sets/mine/fcgi_nginx/current/server.conf"
+    ours.write_text("server { listen 8080; }")
+    (directory / "ours.conf").symlink_to(ours)
+    (directory / "nginx.conf").write_text(f"http {{ include {directory}/ours.conf; server {{ listen [::]:80; listen unix:/run/x.sock; }} }}")
+    assert look(set_path=str(directory / "sets/mine"))["ports_opened"] == {
+        "firewalld": {"own": [80, 443, 8080], "others": [80, 443]},
+        "selinux": {"own": [8080], "others": [80]},
+    }
