@@ -12,6 +12,13 @@ import pytest
 from fcgi_apps import app, listener, located, location, made
 
 
+@pytest.mark.parametrize(("processes", "tries"), [(1, 2), (3, 4), (8, 9), (4096, 9)])
+def test_nginx_asks_once_more_for_each_process_of_a_program_and_not_for_ever(processes, tries):
+    found = made({**located(), "processes": processes})
+    assert len(found["upstreams"][0]["servers"]) == tries
+    assert found["servers"][0]["locations"][0]["next_upstream_tries"] == tries
+
+
 def test_a_socket_stands_twice_in_its_upstream_so_that_nginx_retries():
     upstream = made(located())["upstreams"][0]
     server = {"address": "unix:/run/fastcgi/shop.sock", "max_fails": 0}
