@@ -433,6 +433,7 @@ def test_a_host_without_nginx_and_supervisord_is_described(monkeypatch, director
             "include_dirs": {},
             "php_pool_dirs": {},
             "nginx_user": "nginx",
+            "selinux": None,
         }
     )
     assert result["supervisord"] == {"installed": False, "binary": "", "interpreter": "", "pid": 0, "running": False, "command": "", "conf_exists": False}
