@@ -124,17 +124,10 @@ def nginx_problems(params, configuration, pid):
 
 def nginx_listen_problem(address, own):
     """Return what keeps an nginx whose processes are ``own`` from listening at an address as its configuration has it, '' if nothing."""
-    return listen_problem(address if address.startswith("unix:") else with_port(address), own)
-
-
-def with_port(address):
-    """Return an address as nginx takes it: a port alone is on all addresses, an address alone has the port 80."""
-    return address if re.search(r":\d+$", address) else f":{address}" if address.isdigit() else f"{address}:80"
-
-
-def tcp_port(address):
-    """Return the port of an address of nginx, 0 for a unix socket."""
-    return 0 if address.startswith("unix:") else int(with_port(address).rpartition(":")[2])
+    if not address.startswith("unix:"):
+        # A port alone is on all addresses, an address alone has the port 80.
+        address = address if re.search(r":\d+$", address) else f":{address}" if address.isdigit() else f"{address}:80"
+    return listen_problem(address, own)
 
 
 def compiled_in(build, option):
@@ -650,20 +643,19 @@ def selinux_info(params, pid):
     """Return what is asked of SELinux's policy, where that is enabled; ``pid`` is the supervisor's."""
     wanted = params["selinux"]
     if not wanted or not (selinux.enabled() or wanted["ignore_selinux_state"]):
-        return {"selinux_missing": {"contexts": [], "ports": [], "booleans": []}, "selinux_targets": [], "selinux_lets_nginx_connect": None}
+        nothing = {"contexts": [], "ports": [], "booleans": []}
+        return {"selinux_missing": nothing, "selinux_mislabelled": [], "selinux_targets": [], "selinux_lets_nginx_connect": None}
     nginx = nginx_pid("/run/nginx.pid")
     return {
         "selinux_missing": selinux.missing(wanted),
+        "selinux_mislabelled": selinux.mislabelled(wanted["contexts"]),
         "selinux_targets": [selinux.target(pattern) for pattern in wanted["contexts"]],
         "selinux_lets_nginx_connect": selinux.may_connect(selinux.context_of(nginx, selinux.NGINX), selinux.context_of(pid, selinux.SERVICE)),
     }
 
 
-def ports_opened(own, conf):
-    """Return {"firewalld": {"own", "others"}, "selinux": ...} of the ports that the generations of nginx say are theirs, by set.
-
-    A port that a server of the site's own listens on is another's, whoever opened it.
-    """
+def ports_opened(own):
+    """Return {"firewalld": {"own", "others"}, "selinux": ...} of the ports that the generations of nginx say are theirs, by set."""
     stores = {path: GenerationStore(os.path.join(path, "fcgi_nginx")) for path in glob.glob(os.path.join(glob.escape(os.path.dirname(own)), "*"))}
     found: dict[str, dict[str, set[int]]] = {kind: {"own": set(), "others": set()} for kind in ("firewalld", "selinux")}
     for path, store in stores.items():
@@ -671,10 +663,6 @@ def ports_opened(own, conf):
         for ports in (manifest.get("metadata", {}).get("ports", {}) for manifest in manifests):
             for kind, sides in found.items():
                 sides["own" if path == own else "others"].update(ports.get(kind, []))
-    sets = os.path.join(os.path.realpath(os.path.dirname(own)), "")
-    foreign = {tcp_port(address) for file, address in nginx_conf.listens(nginx_conf.read(conf)) if not os.path.realpath(file).startswith(sets)}
-    for sides in found.values():
-        sides["others"].update(foreign - {0})
     return {kind: {side: sorted(ports) for side, ports in sides.items()} for kind, sides in found.items()}
 
 
@@ -764,7 +752,7 @@ def host_info(params):
         "services_enabled": {service: starts_at_boot(service) for service in params["services"]},
         "selinux": "enabled" if selinux.enabled() else "disabled",
         **selinux_info(params, pid),
-        "ports_opened": ports_opened(params["set_path"], params["nginx_conf"]),
+        "ports_opened": ports_opened(params["set_path"]),
         "users": users,
         "users_missing": [name for name in params["users"] if name not in users],
         "groups_missing": [name for name in params["groups"] if not group_exists(name)],

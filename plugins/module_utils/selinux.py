@@ -21,6 +21,7 @@ except ImportError:
 CONFIG = "/etc/selinux"
 KERNEL = "/sys/fs/selinux"
 PORT_TYPE = "http_port_t"
+SUBTREE = "(/.*)?"  # at the end of a pattern: the directory and all below
 # Whom nginx, and a program that systemd's service starts, run as under the targeted policy, where they do not run yet.
 NGINX = "system_u:system_r:httpd_t:s0"
 SERVICE = "system_u:system_r:unconfined_service_t:s0"
@@ -99,6 +100,20 @@ def missing(wanted):
         "ports": [number for number in wanted["ports"] if not store.has_port(number)],
         "booleans": [name for name in wanted["booleans"] if not store.has_boolean(name)],
     }
+
+
+def mislabelled(contexts):
+    """Return the directories whose label is not that of their pattern, as a run leaves them that ended between the policy and restorecon(8)."""
+    directories = {pattern[: -len(SUBTREE)].replace("\\", ""): setype for pattern, setype in contexts.items() if pattern.endswith(SUBTREE)}
+    return [path for path, setype in directories.items() if label_of(path) not in ("", setype)]
+
+
+def label_of(path):
+    """Return the type in the label of a file, '' where there is none."""
+    try:
+        return os.getxattr(path, "security.selinux").decode().split(":")[2]
+    except (OSError, IndexError, UnicodeDecodeError):
+        return ""
 
 
 def context_of(pid, otherwise):

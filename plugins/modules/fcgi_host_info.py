@@ -297,6 +297,12 @@ selinux_missing:
   type: dict
   version_added: 1.1.0
   sample: {"contexts": [{"pattern": "/run/fastcgi(/.*)?", "target": "/var/run/fastcgi(/.*)?", "setype": "httpd_var_run_t"}], "ports": [], "booleans": []}
+selinux_mislabelled:
+  description: Directories of O(selinux) whose label is of another type, as a run leaves them that ended between the policy and C(restorecon).
+  returned: success
+  type: list
+  elements: str
+  version_added: 1.1.0
 selinux_targets:
   description: The patterns of O(selinux) as semanage(8) takes them.
   returned: success
@@ -313,7 +319,7 @@ selinux_lets_nginx_connect:
 ports_opened:
   description:
     - Ports that the generations of nginx at O(set_path), live or not proved to be gone (C(own)), and those of other sets (C(others)) had opened, by
-      C(firewalld) and C(selinux). To the others belong those on which servers of nginx listen that no set has made.
+      C(firewalld) and C(selinux).
   returned: success
   type: dict
   version_added: 1.1.0

@@ -576,15 +576,10 @@ def test_a_service_starts_at_boot_if_the_host_says_so(tmp_path, monkeypatch):
     assert [host.starts_at_boot(name) for name in ("shop", "sho", "mail")] == [True, False, False]
 
 
-def test_a_port_that_a_server_of_the_site_listens_on_is_not_one_to_close(look, directory):
-    opened = {"firewalld": [80, 443, 8080], "selinux": [8080]}
-    manifest(directory / "sets/mine/fcgi_nginx", ports=opened)
+def test_the_ports_of_the_live_generations_are_told_by_whose_they_are(look, directory):
+    manifest(directory / "sets/mine/fcgi_nginx", ports={"firewalld": [80, 8080], "selinux": [8080]})
     manifest(directory / "sets/theirs/fcgi_nginx", ports={"firewalld": [443], "selinux": []})
-    ours = directory / "sets/mine/fcgi_nginx/current/server.conf"
-    ours.write_text("server { listen 8080; }")
-    (directory / "ours.conf").symlink_to(ours)
-    (directory / "nginx.conf").write_text(f"http {{ include {directory}/ours.conf; server {{ listen [::]:80; listen unix:/run/x.sock; }} }}")
     assert look(set_path=str(directory / "sets/mine"))["ports_opened"] == {
-        "firewalld": {"own": [80, 443, 8080], "others": [80, 443]},
-        "selinux": {"own": [8080], "others": [80]},
+        "firewalld": {"own": [80, 8080], "others": [443]},
+        "selinux": {"own": [8080], "others": []},
     }

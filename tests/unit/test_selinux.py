@@ -122,3 +122,15 @@ def test_where_there_is_no_selinux_nobody_can_tell(tmp_path, monkeypatch):
 
 def test_a_process_that_does_not_run_has_the_usual_context(tmp_path):
     assert selinux.context_of(0, selinux.NGINX) == selinux.NGINX
+
+
+def test_directories_that_a_run_left_without_their_label_are_told(monkeypatch):
+    labels = {"/run/fastcgi": "httpd_var_run_t", "/srv/apps.d": "var_t", "/var/log/fcgi": ""}
+    monkeypatch.setattr(selinux, "label_of", lambda path: labels[path])
+    # The last has no label, as on a file system without any.
+    wanted = {SOCKETS: "httpd_var_run_t", r"/srv/apps\.d(/.*)?": "httpd_sys_content_t", "/var/log/fcgi(/.*)?": "var_log_t"}
+    assert selinux.mislabelled(wanted) == ["/srv/apps.d"]
+
+
+def test_a_file_system_without_labels_has_none(tmp_path):
+    assert selinux.label_of(str(tmp_path)) == "" and selinux.label_of(str(tmp_path / "none")) == ""
