@@ -14,7 +14,7 @@ from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_nginx_
 from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_values as values
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import LISTEN, SOCKET
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_runtimes import RUNTIMES
-from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_types import Dictionary, Key, ListOf, OrFalse, Table
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_types import Dictionary, Key, ListOf, OrEmpty, OrFalse, Table
 
 # Dictionaries in their normal form: with the keys of APP, of LOCATION and of OPTIONS.
 App = dict[str, Any]
@@ -352,7 +352,7 @@ OPTIONS = Table(
         Key("nginx_include_dir", values.ABSOLUTE_PATH, "Directory in which nginx finds our links.", default="/etc/nginx/conf.d"),
         Key("nologin", values.ABSOLUTE_PATH, "Shell of users who may not log in.", default="/usr/sbin/nologin"),
         Key("php", Dictionary(values.LABEL, values.text("text", ".*")), "PHP's version and names on this operating system.", default=PHP_OF_DEBIAN),
-        Key("php_fpm_start_delay", values.whole_number(0, 60), "Seconds before each start of php-fpm.", otherwise="1 under supervisord, else 0"),
+        Key("php_fpm_start_delay", OrEmpty(values.whole_number(0, 60)), "Seconds before each start of php-fpm.", otherwise="1 under supervisord, else 0"),
         Key("listen", ListOf(nginx.LISTEN), "Ports and addresses of nginx.", default=["80"]),
         Key("server_name", ListOf(nginx.SERVER_NAME), "Host names.", default=["localhost"]),
     )

@@ -153,6 +153,19 @@ class Table(NamedTuple):
         return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(self._names())}"
 
 
+class OrEmpty(NamedTuple):
+    """A value, or empty text for none: a variable that has no value, since no template of core 2.18 makes None."""
+
+    type: Any
+
+    @property
+    def words(self) -> str:
+        return f"{self.type.words}, or empty"
+
+    def parse(self, value: Any, place: Place) -> Any:
+        return None if value == "" else self.type.parse(value, place)
+
+
 class OrFalse(NamedTuple):
     """A table that can be switched off."""
 
