@@ -103,6 +103,7 @@ def test_under_supervisord_a_master_ends_what_the_one_before_left_waits_and_bind
         (None, {}, "", "2"),
         (5, {}, "sleep 5 && ", "7"),
         (0, {}, "", "2"),
+        ("", {}, "", "2"),  # the variable as it is by default: no template of ansible-core 2.18 makes None
         (5, {"start_delay": 0}, "", "2"),
         (None, {"start_delay": 3, "startsecs": 4}, "sleep 3 && ", "4"),
     ],
