@@ -25,7 +25,7 @@ demo-clean: .venv/installed $(COLLECTION) ## removes what "make demo" made, exce
 
 test: ## everything below; installs what it needs (as root) and says so
 	@echo "make test installs on this machine: the Debian packages $(PACKAGES); tests/requirements.txt into .venv-test."
-	@echo "It builds two test hosts (Debian 12 and 13) from Debian's archive into ~/.cache/webops-fastcgi."
+	@echo "It builds images of test hosts (Debian 12 and 13, and an EL9 stand-in) from Debian's archive into ~/.cache/webops-fastcgi."
 	@$(MAKE) --no-print-directory packages .venv-test/installed $(COLLECTION)
 	@$(RUN)
 

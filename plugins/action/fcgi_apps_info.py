@@ -13,7 +13,9 @@ from ansible_collections.webops.fastcgi.plugins.filter.fcgi_model import fcgi_mo
 
 ARGUMENT_SPEC = {"apps": {"type": "list", "elements": "dict", "required": True}, "options": {"type": "dict", "default": {}}}
 # What of the model is returned: it has no secrets.
-_PUBLIC = ("commands", "directories", "listens", "needs_venv", "nginx_links", "nginx_listens", "php", "status_probes", "urls")
+_PUBLIC = (
+    "commands", "connects_to", "directories", "listens", "needs_venv", "nginx_links", "nginx_listens", "nginx_ports", "php", "status_probes", "urls",
+)  # fmt: skip
 
 
 class ActionModule(ActionBase):

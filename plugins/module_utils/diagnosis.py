@@ -19,9 +19,11 @@ import typing as t
 _LISTENING_UNIX = 0x10000  # __SO_ACCEPTCON in the Flags column of /proc/net/unix
 _LISTENING_TCP = "0A"  # TCP_LISTEN in the st column of /proc/net/tcp
 
-_IN_USE = re.compile(r"address already in use|EADDRINUSE|already in use", re.IGNORECASE)
+_IN_USE = re.compile(r"address already in use|EADDRINUSE|already in use|seems to already listen on", re.IGNORECASE)
 # "bind" alone may be a database's parameter or LDAP's log-in.
 _BIND_FAILED = re.compile(r"\bbind\b.*\b(address|socket|port|listen)|\b(address|socket|port|listen\w*)\b.*\bbind\b|\bbind\(\)", re.IGNORECASE)
+# php-fpm listens at several, and says at which it could not.
+_PHP_FPM_ADDRESS = re.compile(r"listening socket for address '([^']+)'|already listen on (\S+)")
 _HINTS = (
     (
         re.compile(r"can't find command|not executable|couldn't exec|child process was not spawned", re.IGNORECASE),
@@ -52,8 +54,9 @@ def hint(lines: t.Sequence[str], spawn_error: str | None, program: t.Mapping[str
             "take the listening socket from fd 0, or declare the app with kind: listener"
         )
     if _IN_USE.search(text):
-        where = ", ".join(program.get("listen") or [held or "its address"])
-        return f"another process has {where} already: 'ss -ltnp' names it"
+        named = _PHP_FPM_ADDRESS.search(text)
+        where = named.group(1) or named.group(2) if named else ", ".join(program.get("listen") or [held or "its address"])
+        return f"another process has {where} already: '{'ss -lxp' if '/' in where else 'ss -ltnp'}' names it"
     for pattern, words in _HINTS:
         if pattern.search(text):
             return words.format(user=program.get("user") or "its user")

@@ -105,8 +105,9 @@ def _entry(option: str, item: dict[str, t.Any], default_mode: str) -> dict[str, 
 def _file_entry(item: dict[str, t.Any], contents: dict[str, bytes]) -> dict[str, t.Any]:
     entry = _entry("files", item, "0644")
     entry["sha256"] = hashlib.sha256(contents[entry["path"]]).hexdigest()
-    if item.get("secret"):
-        entry["secret"] = True
+    for flag in ("secret", "brief"):
+        if item.get(flag):
+            entry[flag] = True
     if item.get("mask"):
         entry["mask"] = [_check_mask(entry["path"], pattern) for pattern in item["mask"]]
     return entry

@@ -89,9 +89,9 @@ def difference(
     for path in sorted(observed.keys() | wanted.keys()):
         old, new = observed.get(path), wanted.get(path)
         if old != new:
-            hide = hider(entries.get(path, []))
+            hide, brief = hider(entries.get(path, [])), any(entry.get("brief") for entry in entries.get(path, []))
             old_content = read_file(os.path.join(live_directory, path)) if live_directory else None
-            before, after = _masked_pair(_text(old, old_content), _text(new, contents.get(path)), hide)
+            before, after = _masked_pair(_text(old, old_content, brief), _text(new, contents.get(path), brief), hide)
             attributes = ("", "") if old and new and old[:4] == new[:4] else (_attributes(old), _attributes(new))
             differences.append(before_after(os.path.join(final_path, path), attributes[0] + before, attributes[1] + after))
     return differences
@@ -109,9 +109,11 @@ def metadata_text(metadata: dict[str, t.Any] | None) -> str:
     return json.dumps(metadata, indent=1, sort_keys=True) + "\n" if metadata else ""
 
 
-def _text(state: State | None, content: bytes | None) -> list[str]:
+def _text(state: State | None, content: bytes | None, brief: bool) -> list[str]:
     if state is None or content is None:
         return []
+    if brief:
+        return [f"(sha256 {state.sha256})"]
     try:
         return content.decode("utf-8").splitlines()
     except UnicodeDecodeError:

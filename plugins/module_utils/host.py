@@ -31,7 +31,7 @@ import sys
 import time
 from typing import NamedTuple
 
-from ansible_collections.webops.fastcgi.plugins.module_utils import nginx_conf
+from ansible_collections.webops.fastcgi.plugins.module_utils import nginx_conf, selinux
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationStore
 
 # What init systems give to services; an interactive user's PATH would find more than they do.
@@ -84,7 +84,7 @@ def nginx_info(params):
     build = output([binary, "-V"]) if binary else ""
     version = re.search(r"nginx version: \S+?/(\S+)", build)
     configuration = nginx_conf.read(conf)
-    user, group = nginx_account(configuration, build)
+    user, group = nginx_account(configuration, build, params["nginx_user"])
     pid_file = setting(configuration, "pid", build, "pid-path", "/run/nginx.pid")
     pid = nginx_pid(pid_file) if binary else 0
     return {
@@ -135,13 +135,12 @@ def compiled_in(build, option):
     return found.group(1) if found else ""
 
 
-def nginx_account(configuration, build):
-    """Return (user, group) of nginx's workers; nginx takes the group of the user's name where only a user is given."""
+def nginx_account(configuration, build, packaged):
+    """Return (user, group) of nginx's workers; nginx takes the group of the user's name where only a user is given. packaged: while it is not there."""
     arguments = nginx_conf.first(configuration, "user")
     if arguments:
         return arguments[0], arguments[-1]
     if not build:
-        packaged = "www-data" if os.path.exists("/etc/debian_version") else "nginx"
         return packaged, packaged
     user = compiled_in(build, "user")
     # nginx's own build (auto/unix): nobody, and nogroup where there is such a group.
@@ -625,7 +624,10 @@ def names_in(directory):
 
 
 def packages_missing(names):
-    """Return those of these packages that are not installed, as dpkg or rpm knows them; all where there is neither."""
+    """Return those of these packages that are not installed, as dpkg or rpm knows them; all where there is neither.
+
+    In rpm's world a name is often what another package provides: php-curl is in php-common.
+    """
     if not names:
         return []
     dpkg, rpm = find("dpkg-query"), find("rpm")
@@ -633,8 +635,35 @@ def packages_missing(names):
         lines = output([dpkg, "--show", "--showformat", "${Package} ${db:Status-Status}\\n", *names]).splitlines()
         installed = {line.partition(" ")[0] for line in lines if line.endswith(" installed")}
     else:
-        installed = {name for name in names if rpm and subprocess.run([rpm, "--quiet", "-q", name], check=False).returncode == 0}
+        installed = {name for name in names if rpm and subprocess.run([rpm, "--quiet", "--query", "--whatprovides", name], check=False).returncode == 0}
     return [name for name in names if name not in installed]
+
+
+def selinux_info(params, pid):
+    """Return what is asked of SELinux's policy, where that is enabled; ``pid`` is the supervisor's."""
+    wanted = params["selinux"]
+    if not wanted or not (selinux.enabled() or wanted["ignore_selinux_state"]):
+        nothing = {"contexts": [], "ports": [], "booleans": []}
+        return {"selinux_missing": nothing, "selinux_mislabelled": [], "selinux_targets": [], "selinux_lets_nginx_connect": None}
+    nginx = nginx_pid("/run/nginx.pid")
+    return {
+        "selinux_missing": selinux.missing(wanted),
+        "selinux_mislabelled": selinux.mislabelled(wanted["contexts"]),
+        "selinux_targets": [selinux.target(pattern) for pattern in wanted["contexts"]],
+        "selinux_lets_nginx_connect": selinux.may_connect(selinux.context_of(nginx, selinux.NGINX), selinux.context_of(pid, selinux.SERVICE)),
+    }
+
+
+def ports_opened(own):
+    """Return {"firewalld": {"own", "others"}, "selinux": ...} of the ports that the generations of nginx say are theirs, by set."""
+    stores = {path: GenerationStore(os.path.join(path, "fcgi_nginx")) for path in glob.glob(os.path.join(glob.escape(os.path.dirname(own)), "*"))}
+    found: dict[str, dict[str, set[int]]] = {kind: {"own": set(), "others": set()} for kind in ("firewalld", "selinux")}
+    for path, store in stores.items():
+        manifests = [store.live_manifest() or {}, *(store.manifests_since_applied() if path == own else [])] if store.exists() else []
+        for ports in (manifest.get("metadata", {}).get("ports", {}) for manifest in manifests):
+            for kind, sides in found.items():
+                sides["own" if path == own else "others"].update(ports.get(kind, []))
+    return {kind: {side: sorted(ports) for side, ports in sides.items()} for kind, sides in found.items()}
 
 
 def other_sets(own):
@@ -721,7 +750,9 @@ def host_info(params):
         "supervisord": supervisord_info(params["supervisord_conf"], pid, answers(address)),
         "service_manager": "systemd" if os.path.isdir("/run/systemd/system") else "sysvinit",
         "services_enabled": {service: starts_at_boot(service) for service in params["services"]},
-        "selinux": "enabled" if os.path.exists("/sys/fs/selinux/enforce") else "disabled",
+        "selinux": "enabled" if selinux.enabled() else "disabled",
+        **selinux_info(params, pid),
+        "ports_opened": ports_opened(params["set_path"]),
         "users": users,
         "users_missing": [name for name in params["users"] if name not in users],
         "groups_missing": [name for name in params["groups"] if not group_exists(name)],

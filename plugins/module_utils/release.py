@@ -12,12 +12,13 @@ Note that this module util is PRIVATE to the collection. It can have breaking ch
     PATH/current -> releases/1.4.2            moved by rename(2)
     PATH/.lock                                flock(2) while a run works on PATH
 
-``plan`` reads and decides, ``place`` and ``make_current`` act on what it decided.
+``plan`` reads and decides. ``place`` and ``make_current`` wait for their turn, plan once more, and act on that.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import difflib
 import errno
 import fcntl
@@ -28,10 +29,12 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import tarfile
 import tempfile
+import time
 from dataclasses import dataclass
 
 MARKER = ".fcgi-release.json"
@@ -65,6 +68,10 @@ PYTHON_PATH = "/usr/bin:/usr/local/bin:/bin"
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
 _PIP_LINES = 12
+# The module of a run whose controller was killed may go on, and install what takes its time.
+_LOCK_TIMEOUT = 600
+_LOCK_POLL_SECONDS = 0.05
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class ReleaseError(Exception):
@@ -283,46 +290,62 @@ def _executables(directory):
 # Placing.
 
 
-def place(steps, archive):
-    """Place the missing releases from ``archive``, which has the content of ``steps[N]`` under the name ``N/``.
+def place(releases, archive):
+    """Place those of the releases that are missing, from ``archive``, which has the content of ``releases[N]`` under the name ``N/``; return the steps taken.
 
     :raises ReleaseError: what did not become complete is removed again.
     """
-    missing = {number: step.release for number, step in enumerate(steps) if step.changed}
     os.umask(0o022)
+    with _turn([step for step in plan(releases, "placed") if step.changed]):
+        steps = plan(releases, "placed")  # what another run has placed while this one waited is not missing any more
+        _place_missing({number: step.release for number, step in enumerate(steps) if step.changed}, archive)
+    return steps
+
+
+def _place_missing(missing, archive):
     with_venv = [release for release in missing.values() if release.python_requirements]
     if with_venv:
         _check_python(with_venv[0])
     accounts = {number: _account(release) for number, release in missing.items()}
-    with _locked(missing.values()):
-        try:
-            for release in missing.values():
-                with _named(release):
-                    _clear(release)
-            _unpack(archive, missing)
-            for number, release in missing.items():
-                with _named(release):
-                    _complete(release, *accounts[number])
-        finally:
-            for release in missing.values():
-                if _read_marker(release.directory) is None:
-                    shutil.rmtree(release.directory, ignore_errors=True)
+    try:
+        for release in missing.values():
+            with _named(release):
+                _clear(release)
+        _unpack(archive, missing)
+        for number, release in missing.items():
+            with _named(release):
+                _complete(release, *accounts[number])
+    finally:
+        for release in missing.values():
+            if _read_marker(release.directory) is None:
+                shutil.rmtree(release.directory, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _locked(releases):
-    """Make the apps' directories and hold a lock in each, so that two runs do not work in one. Nobody but root can hold it."""
+def _turn(steps):
+    """Make the apps' directories and hold a lock in each, so that two runs do not work in one. Nobody but root can hold it.
+
+    Always in the same order: two runs that have several apps in common never wait for each other.
+    """
+    deadline = time.monotonic() + _LOCK_TIMEOUT
     with contextlib.ExitStack() as stack:
-        for release in releases:
+        for release in sorted((step.release for step in steps), key=lambda release: release.path):
             with _named(release):
                 os.makedirs(release.all_releases, exist_ok=True)
                 descriptor = os.open(os.path.join(release.path, ".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             stack.callback(os.close, descriptor)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise release.error(f"another run is working in {release.path}: let it end, then try again") from error
+            _wait_for(release, descriptor, deadline)
         yield
+
+
+def _wait_for(release, descriptor, deadline):
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                raise release.error(f"another run has worked in {release.path} for {_LOCK_TIMEOUT} s: let it end, then try again") from error
+            time.sleep(_LOCK_POLL_SECONDS)
 
 
 def _account(release):
@@ -345,7 +368,9 @@ def _unpack(archive, releases):
     with tarfile.open(archive, "r:gz") as tar:
         for member in tar:
             number, _slash, path = member.name.partition("/")
-            release = releases[int(number)]
+            release = releases.get(int(number))
+            if release is None:  # placed by another run meanwhile
+                continue
             with _named(release):
                 _unpack_member(tar, member, os.path.join(release.directory, path))
 
@@ -454,6 +479,7 @@ def _run_as(release, account, gid, home, command):
         encoding="utf-8",
         errors="replace",
         check=False,
+        preexec_fn=_end_with_parent,
         **identity,
     )
     if done.returncode:
@@ -461,17 +487,24 @@ def _run_as(release, account, gid, home, command):
         raise release.error(f"python_requirements {release.python_requirements}: {' '.join(command[3:5])} failed as {release.user}:\n{last}")
 
 
+def _end_with_parent():
+    """A module that is killed takes along what it started, which would go on writing where the next run builds anew. (A change of user would undo it.)"""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 # Switching.
 
 
-def make_current(steps):
-    """Point every changed app's ``current`` to its release, then prune old releases."""
-    changed = [step for step in steps if step.changed]
-    with _locked(step.release for step in changed):
+def make_current(releases):
+    """Point ``current`` of every app to its release where it is not that, then prune old releases; return the steps taken."""
+    with _turn([step for step in plan(releases, "current") if step.changed]):
+        steps = plan(releases, "current")
+        changed = [step for step in steps if step.changed]
         for step in changed:
             _switch(step.release)
         for step in changed:
             _prune(step.release, step.previous)
+    return steps
 
 
 def _switch(release):

@@ -86,6 +86,12 @@ options:
         description: Whether the whole content is masked wherever it would be shown.
         type: bool
         default: false
+      brief:
+        description:
+          - Whether a diff shows the checksum of the file instead of its content, as for code that nobody reads in a diff.
+        type: bool
+        default: false
+        version_added: 1.1.0
       mode: &mode
         description: Octal permissions. V(0644) for a file and V(0755) for a directory unless given.
         type: raw
@@ -314,7 +320,7 @@ from ansible_collections.webops.fastcgi.plugins.module_utils import generation_c
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationError, GenerationStore
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation_plan import Plan, make_plan
 
-_LOCK_TIMEOUT = 60  # seconds; another run stages and validates meanwhile
+_LOCK_TIMEOUT = 300  # seconds; another run, or what is left of a killed one, validates meanwhile, or replaces the processes of a pool in turn
 _MAX_OUTPUT = 20000  # characters of a validator's output that are kept, from its end
 
 _ATTRIBUTES: dict[str, t.Any] = {
@@ -331,6 +337,7 @@ _FILE: dict[str, t.Any] = {
     "mask": {"type": "list", "elements": "str", "default": []},
     "parts": {"type": "str"},
     "secret": {"type": "bool", "default": False, "no_log": False},
+    "brief": {"type": "bool", "default": False},
 }
 _LINK: dict[str, t.Any] = {
     "path": {"type": "str", "required": True},

@@ -118,14 +118,14 @@ php:
   description:
     - What apps of kind php_fpm ask of the host - C(packages), and the executables C(commands).
     - C(services) are the distribution's own, one for each version (C(name), C(pool_dir), C(command)).
-    - C(checks) say with which C(command) and as which C(user) the C(file) of an C(app) is checked.
+    - C(checks) say with which C(command) and as which C(user) the C(file) of an C(app) is checked, and which C(version) that is expected to be, if any.
   returned: success
   type: dict
   sample:
     packages: [php8.2-fpm, php8.2-gd]
     commands: [/usr/sbin/php-fpm8.2]
     services: [{name: php8.2-fpm, pool_dir: /etc/php/8.2/fpm/pool.d, command: /usr/sbin/php-fpm8.2}]
-    checks: [{app: forum, user: fcgi-forum, command: /usr/sbin/php-fpm8.2, file: forum.conf}]
+    checks: [{app: forum, user: fcgi-forum, command: /usr/sbin/php-fpm8.2, file: forum.conf, version: ""}]
 status_probes:
   description: Pools of php-fpm that tell their status, as the option O(webops.fastcgi.fcgi_probe#module:targets) wants them.
   returned: success
@@ -137,6 +137,19 @@ nginx_listens:
   type: list
   elements: str
   sample: ["80"]
+nginx_ports:
+  description: The TCP ports among them - C(port), and whether other hosts can reach it (C(remote)).
+  returned: success
+  type: list
+  elements: dict
+  version_added: 1.1.0
+  sample: [{port: 80, remote: true}]
+connects_to:
+  description: The addresses that nginx passes requests to, those of C(unix) sockets and those of C(tcp).
+  returned: success
+  type: dict
+  version_added: 1.1.0
+  sample: {unix: ["unix:/run/fastcgi/shop.sock"], tcp: ["127.0.0.1:9001"]}
 nginx_links:
   description: The symbolic links by which nginx finds the set - C(path), C(target), and C(shared) for those of servers, which all sets have in common.
   returned: success

@@ -17,6 +17,11 @@ options:
     description: The main configuration file of nginx. It is read with all that it includes.
     type: path
     default: /etc/nginx/nginx.conf
+  nginx_user:
+    description: The user and the group that the operating system's package gives nginx's workers, for a host where it is not installed.
+    type: str
+    default: www-data
+    version_added: 1.1.0
   nginx_link:
     description: Path at which nginx is going to find the caller's configuration. Without it, nothing is asked of nginx.
     type: str
@@ -100,7 +105,7 @@ options:
         type: path
         version_added: 1.1.0
   packages:
-    description: Packages of the operating system to look for.
+    description: Packages of the operating system to look for; for rpm also what a package provides, such as V(php-curl).
     type: list
     elements: str
     default: []
@@ -136,6 +141,29 @@ options:
     type: list
     elements: str
     default: []
+  selinux:
+    description: What of SELinux's policy to look for, where SELinux is enabled.
+    type: dict
+    version_added: 1.1.0
+    suboptions:
+      contexts:
+        description: Patterns of paths and the type of each.
+        type: dict
+        default: {}
+      ports:
+        description: TCP ports that are to be of the type C(http_port_t).
+        type: list
+        elements: int
+        default: []
+      booleans:
+        description: Booleans that are to be on.
+        type: list
+        elements: str
+        default: []
+      ignore_selinux_state:
+        description: Whether to look where SELinux is not enabled, too.
+        type: bool
+        default: false
   set_path:
     description: Directory of the generations of the caller's C(fcgi_set). Those beside it are other sets.
     type: path
@@ -260,6 +288,42 @@ selinux:
   description: V(enabled) or V(disabled).
   returned: success
   type: str
+selinux_missing:
+  description:
+    - What of O(selinux) the policy does not have. Each of C(contexts) has its C(pattern), its C(setype), and the C(target), which is the pattern as
+      semanage(8) takes it where two paths are equivalent, as C(/run) and C(/var/run) are.
+    - Without libsemanage for the Python that runs this module nothing is known of ports and booleans, and all are told.
+  returned: success
+  type: dict
+  version_added: 1.1.0
+  sample: {"contexts": [{"pattern": "/run/fastcgi(/.*)?", "target": "/var/run/fastcgi(/.*)?", "setype": "httpd_var_run_t"}], "ports": [], "booleans": []}
+selinux_mislabelled:
+  description: Directories of O(selinux) whose label is of another type, as a run leaves them that ended between the policy and C(restorecon).
+  returned: success
+  type: list
+  elements: str
+  version_added: 1.1.0
+selinux_targets:
+  description: The patterns of O(selinux) as semanage(8) takes them.
+  returned: success
+  type: list
+  elements: str
+  version_added: 1.1.0
+  sample: ["/var/run/fastcgi(/.*)?"]
+selinux_lets_nginx_connect:
+  description: >-
+    Whether the loaded policy lets nginx connect to unix sockets that the supervisor at O(url) and its programs make, V(null) where nobody can tell.
+  returned: success
+  type: bool
+  version_added: 1.1.0
+ports_opened:
+  description:
+    - Ports that the generations of nginx at O(set_path), live or not proved to be gone (C(own)), and those of other sets (C(others)) had opened, by
+      C(firewalld) and C(selinux).
+  returned: success
+  type: dict
+  version_added: 1.1.0
+  sample: {"firewalld": {"own": [80], "others": []}, "selinux": {"own": [], "others": []}}
 users:
   description: For each of O(users) that exists, by its name, its C(uid), C(gid), C(home) and C(shell).
   returned: success
@@ -374,6 +438,8 @@ problems:
     - "fcgi_apps[shop]: tcp://127.0.0.1:9000 is in use by php-fpm8.2 (pid 123): stop it, or choose another address"
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationError
 from ansible_collections.webops.fastcgi.plugins.module_utils.host import host_info
@@ -383,6 +449,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "nginx_conf": {"type": "path", "default": "/etc/nginx/nginx.conf"},
+            "nginx_user": {"type": "str", "default": "www-data"},
             "nginx_link": {"type": "str", "default": ""},
             "nginx_listens": {"type": "list", "elements": "str", "default": []},
             "supervisord_conf": {"type": "path", "default": "/etc/supervisor/supervisord.conf"},
@@ -409,6 +476,15 @@ def main():
                 "options": {"app": {"type": "str", "required": True}, "address": {"type": "str", "required": True}, "pid_file": {"type": "path"}},
             },
             "php_pool_dirs": {"type": "dict", "default": {}},
+            "selinux": {
+                "type": "dict",
+                "options": {
+                    "contexts": {"type": "dict", "default": {}},
+                    "ports": {"type": "list", "elements": "int", "default": []},
+                    "booleans": {"type": "list", "elements": "str", "default": []},
+                    "ignore_selinux_state": {"type": "bool", "default": False},
+                },
+            },
             "packages": {"type": "list", "elements": "str", "default": []},
             "paths_executable": {"type": "list", "elements": "path", "default": []},
             "directories": {"type": "list", "elements": "path", "default": []},
@@ -419,6 +495,8 @@ def main():
         },
         supports_check_mode=True,
     )
+    if os.geteuid() != 0:
+        module.fail_json(msg=f"what the roles ask of a host only root sees, and this ran as uid {os.geteuid()}: give the play become: true, and no become_user")
     try:
         module.exit_json(changed=False, **host_info(module.params))
     except (ValueError, GenerationError) as error:

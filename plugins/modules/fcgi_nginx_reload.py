@@ -94,6 +94,7 @@ msg:
   sample: nginx uses generation 000007
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -235,15 +236,23 @@ def _reload(store: GenerationStore, params: dict[str, t.Any], result: dict[str, 
         store.mark_applied(result["generation"])
 
 
+def _alone(store: GenerationStore, module: AnsibleModule) -> t.ContextManager[t.Any]:
+    """Two deployments of one set take turns, else an older generation could be the one that counts as applied."""
+    if module.check_mode or store.current() is None:
+        return contextlib.nullcontext()
+    return store.lock(module.params["timeout"])
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec=_ARGUMENTS, supports_check_mode=True)
     store = GenerationStore(module.params["declared"])
     result: dict[str, t.Any] = {"changed": False, "generation": None, "workers_before": [], "workers_after": [], "seconds": 0.0, "log": []}
     try:
-        due = _is_due(store, module.params["force"])
-        result.update(generation=store.current(), changed=due, msg="a reload is due" if due else "nginx uses the live generation already")
-        if due and not module.check_mode:
-            _reload(store, module.params, result)
+        with _alone(store, module):
+            due = _is_due(store, module.params["force"])
+            result.update(generation=store.current(), changed=due, msg="a reload is due" if due else "nginx uses the live generation already")
+            if due and not module.check_mode:
+                _reload(store, module.params, result)
     except (ReloadError, GenerationError) as error:
         module.fail_json(**{**result, "changed": False, "msg": str(error)})
     except OSError as error:

@@ -42,6 +42,7 @@ options:
         pool were stopped by hand, the pool is updated and those are stopped again. Processes that are exited or fatal are started again.
         Where C(reload_digest) of a program is not what it was in the generation that came to run last, or in one since, its C(reload_signal) (V(HUP), if it
         has none) is sent to each process that has run since before this call. A digest that comes or goes is no change, since the command differs then.
+        A php-fpm whose executable has been replaced since it was started, as an update of its package does, gets its signal too.
         In V(started) and V(restarted) likewise.
       - V(started), like V(present), and what was stopped by hand or is not started by itself is started too.
       - V(stopped), processes are stopped, exited or fatal. A process that is being tried again (backoff) is stopped.
@@ -204,6 +205,7 @@ msg:
 """
 
 import contextlib
+import os
 import time
 import typing as t
 
@@ -272,6 +274,10 @@ class Declared:
         then = {(program["name"], program.get("reload_digest")) for program in self.earlier}
         return {name for name, digest in then if digest is not None and now.get(name) not in (None, digest)}
 
+    def php_fpms(self) -> list[str]:
+        """Masters of php-fpm, which execute themselves anew when they reload."""
+        return [program["name"] for program in self.programs if program["kind"] == "php_fpm"]
+
     def leftovers(self) -> list[str]:
         """Programs that were declared and are no longer."""
         return sorted({program["name"] for program in self.earlier} - {program["name"] for program in self.programs})
@@ -309,8 +315,7 @@ class Call:
             except SupervisorUnreachable:
                 if not self.assumes_absent:
                     raise
-                self.result["added"] = sorted({*self.names, *(program["name"] for program in declared.programs)})
-                self.result["changed"] = bool(self.result["added"])
+                self._foresee({**dict.fromkeys(self.names, True), **{program["name"]: program["autostart"] for program in declared.programs}})
                 self.result["msg"] = "the supervisor does not answer; taken for one that is yet to be installed, as assume_absent says"
                 return
             configurations = self._configurations(backend, survey, declared)
@@ -333,6 +338,14 @@ class Call:
             self.result["failed_programs"] = [_failure(name, converger, backend, declared) for name in converger.failures]
         if self.result["failed_programs"]:
             raise Failed(_failure_words(self.result["failed_programs"]))
+
+    def _foresee(self, autostart: dict[str, bool]) -> None:
+        """What a supervisor that is yet to come would add and start; autostart: by program."""
+        coming = assume({}, autostart, (), ())
+        self.result.update(added=sorted(coming), changed=bool(coming))
+        if self.module._diff:
+            before, after = pictures(make_plan(self.state, map(Selected, coming), coming), coming)
+            self.result["diff"] = {"before": before, "after": after}
 
     def _configurations(self, backend: Backend, survey: Survey, declared: Declared) -> list[Configuration]:
         """What the sections say; from the metadata where nothing has changed, since no other question takes the supervisor so long."""
@@ -372,7 +385,8 @@ class Call:
                     plan = plan.joined(remove(known[name]))
         asked = self.module.params["signal"] if self.state == "reloaded" else None
         signals = {one.program: asked or declared.metadata(one.program).get("reload_signal") or "HUP" for one in selection}
-        return plan.joined(make_plan(self.state, selection, known, Journal(declared.path).read(), signals, in_place, declared.rereads()))
+        rereads = declared.rereads() | {name for name in declared.php_fpms() if name in known and _runs_replaced(known[name])}
+        return plan.joined(make_plan(self.state, selection, known, Journal(declared.path).read(), signals, in_place, rereads))
 
     def _require_sections(self, declared: Declared, selection: list[Selected], known: dict[str, Program]) -> None:
         without = [one.program for one in selection if one.program not in known]
@@ -430,6 +444,19 @@ class Call:
             result["diff"] = {"before": before, "after": after}
         for warning in [*plan.warnings, *converger.warnings]:
             self.module.warn(warning)
+
+
+def _runs_replaced(program: Program) -> bool:
+    """Whether some process runs an executable that has been replaced since, as an update of its package does."""
+    return any(_replaced(process["pid"]) for process in program.processes.values() if process["pid"])
+
+
+def _replaced(pid: int) -> bool:
+    try:
+        path, gone, _rest = os.readlink(f"/proc/{pid}/exe").partition(" (deleted)")
+    except OSError:  # it has ended, or is another user's
+        return False
+    return bool(gone) and os.path.isfile(path)
 
 
 def _cycles(configurations: t.Iterable[Configuration], declared: Declared) -> dict[str, int]:

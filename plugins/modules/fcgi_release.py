@@ -14,6 +14,8 @@ description:
   - Nothing is sent unless a version is missing on the host. Then all missing ones go in one archive, so that many apps take hardly longer than one.
   - A version never changes. Other content under a version that is already placed is an error.
   - A directory in C(PATH/releases) without the file C(.fcgi-release.json) is an interrupted placement. It is replaced, unless C(PATH/current) points to it.
+  - Two runs never work in one O(releases[].path). The second one waits, up to ten minutes, and takes over what the first one has placed. The first may be
+    what a killed C(ansible-playbook) has left running on the host.
   - The placed code belongs to root, and the app's user cannot write it. The group may read and execute what the owner may, others what the source lets them.
 options:
   releases:
@@ -155,12 +157,12 @@ def main():
     state = module.params["state"]
     try:
         releases = release.releases_from(module.params["releases"], module.params["digests"])
-        steps = release.plan(releases, state, lenient=module.check_mode)
         if not module.check_mode and state == "current":
-            release.make_current(steps)
+            steps = release.make_current(releases)
         elif not module.check_mode and module.params["archive"]:
-            # Without an archive the action plugin only asks what is missing.
-            release.place(steps, module.params["archive"])
+            steps = release.place(releases, module.params["archive"])
+        else:  # without an archive the action plugin only asks what is missing
+            steps = release.plan(releases, state, lenient=module.check_mode)
     except (release.ReleaseError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**release.report(steps, state))

@@ -108,7 +108,7 @@ def _derived(apps: list[App], options: Options) -> dict[str, Any]:
         "listens": [
             {"app": app["name"], "address": endpoint.url, **({"pid_file": php.pid_file(app, options)} if app["kind"] == "php_fpm" else {})}
             for app in present
-            for endpoint in all_endpoints(app)
+            for _key, endpoint in all_endpoints(app)
         ],
         "groups": programs.groups(present),
         "purged": [programs.purged(app, present, options) for app in apps if app["state"] == "purged"],
@@ -122,6 +122,8 @@ def _derived(apps: list[App], options: Options) -> dict[str, Any]:
         "server_files": [nginx.server_file(server, options) for server in servers],
         "nginx_links": nginx.links(servers, options),
         "nginx_listens": sorted({listen for server in servers for listen in server["listen"]}),
+        "nginx_ports": nginx.ports(servers),
+        "connects_to": nginx.connects_to(served),
         "includes": [nginx.include(app, options) for app in served] + [nginx.site_file(server) for server in servers],
         "htpasswd": [file for app in served for file in nginx.htpasswd(app)],
         "urls": [url for app in served for url in nginx.urls(app)],

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import Endpoint, address_key, all_endpoints
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import Endpoint, all_endpoints
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import App, Location
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_locations import Head, Site, claims, sites
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_types import Place
@@ -30,11 +30,11 @@ def check(apps: PlacedApps) -> None:
 def _check_addresses(apps: PlacedApps) -> None:
     taken: dict[tuple[str, int], list[tuple[Endpoint, str]]] = {}
     for app, place in apps:
-        for endpoint in all_endpoints(app):
+        for key, endpoint in all_endpoints(app):
             near = taken.setdefault((endpoint.path, endpoint.port), [])
             rival = next((name for earlier, name in near if endpoint.overlaps(earlier)), None)
             if rival:
-                place.key(address_key(app)).error(f'"{endpoint.listen}" is also the address of fcgi_apps[{rival}]: each app needs its own')
+                place.key(key).error(f'"{endpoint.listen}" is also the address of fcgi_apps[{rival}]: each app needs its own')
                 break
             near.append((endpoint, app["name"]))
 

@@ -81,6 +81,9 @@ def _fill_php(app: App, options: Options, place: Place) -> None:
     if app["root"] is not None:
         # Without a release, one inside of it stays as it is, and a rule refuses it.
         app["root"] = posixpath.join(release or "", app["root"]).rstrip("/") or "/"
+    _check_php_version(app, options, place.key("php_version"))
+    # What php-fpm itself has to confirm: a version that nobody asked for is whatever the operating system has.
+    app["php_version_asked"] = app["php_version"] or options["php"].get("version_asked", "")
     delay = 0 if options["supervisor"] == "fcgivisord" else 1
     _set_missing(
         app,
@@ -101,6 +104,16 @@ def _fill_php(app: App, options: Options, place: Place) -> None:
     # Longer than php-fpm gives its workers; and a master that cannot start must not count as running while the shell sleeps.
     _set_missing(app, stopwaitsecs=(timeout or 0) + 5, startsecs=app["start_delay"] + runtime.startsecs)
     app["command"] = php.command(app, options)
+
+
+def _check_php_version(app: App, options: Options, place: Place) -> None:
+    """Where the names have no version in them, a host has one PHP."""
+    version = options["php"]["version"]
+    if app["php_version"] not in (None, version) and version and "{version}" not in options["php"]["command"]:
+        place.error(
+            f"{place.show(app['php_version'])} is not the version of this host, {version}, and it has one alone: leave it out; if you install another one "
+            "there, as from a module stream, say so in fcgi_php_fpm_version (docs/rhel.md)"
+        )
 
 
 def _fill_location(location: Location, app: App, options: Options) -> None:

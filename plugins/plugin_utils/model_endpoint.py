@@ -117,9 +117,15 @@ def endpoints(app: Mapping[str, Any]) -> list[Endpoint]:
     return [first] if first.path else [first._replace(port=first.port + number) for number in range(app["processes"])]
 
 
-def all_endpoints(app: Mapping[str, Any]) -> list[Endpoint]:
-    """Everything that an app listens on."""
-    return endpoints(app) + [Endpoint.parse(pool["socket"]) for pool in app["pools"]]
+def all_endpoints(app: Mapping[str, Any]) -> list[tuple[str, Endpoint]]:
+    """Everything that an app listens on, with the key that says so."""
+    found = [(address_key(app), endpoint) for endpoint in endpoints(app)]
+    found += [(f"pools[{index}].socket", Endpoint.parse(pool["socket"])) for index, pool in enumerate(app["pools"])]
+    pools = [("", app), *((f"pools[{index}].", pool) for index, pool in enumerate(app["pools"]))]
+    for place, pool in pools if app["kind"] == "php_fpm" else []:
+        if "pm.status_listen" in pool["pool"]:
+            found.append((f"{place}pool.pm.status_listen", Endpoint.parse(pool["pool"]["pm.status_listen"])))
+    return found
 
 
 def is_local_tcp(app: Mapping[str, Any]) -> bool:

@@ -17,10 +17,12 @@ from typing import Any
 
 from ansible_collections.webops.fastcgi.plugins.plugin_utils import model_php as php
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_defaults import current_release
-from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import Endpoint, endpoints
+from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_endpoint import Endpoint, all_endpoints, endpoints
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_keys import App, Location, Options
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.model_locations import Head, as_directory, claims, heads, host_name, script_name, sites
 
+# Of a program's processes, beyond which one more is no further try: a request that kills whoever takes it shall not go on for ever.
+MOST_TRIES = 8
 # Few: on one host a new connection costs microseconds, and each kept one is a try more when a process dies (see _upstream_addresses).
 KEPT_CONNECTIONS = 4
 
@@ -36,10 +38,11 @@ def _keepalive(app: App) -> int:
 
 
 def _upstream_addresses(app: App, pool: str | None = None) -> list[str]:
-    """Each of them is one try. A group of one server never retries and ignores max_fails: the same address twice makes nginx ask again when a process
-    dies at work. Where connections are kept, all of them may lead to the process that has just died: one try more for each."""
+    """Each of them is one try. A group of one server never retries and ignores max_fails: the same address again makes nginx ask again when a process dies
+    at work. One try more for each process: those of a program end one after the other, or at once, when it is restarted, and a request may meet each of them.
+    Where connections are kept, all of them may lead to the process that has just died: one try more for each."""
     addresses = [endpoint.connect for endpoint in endpoints(app)] if pool is None else [Endpoint.parse(php.pool_of(app, pool)["socket"]).connect]
-    return addresses if len(addresses) > 1 else addresses * (2 + _keepalive(app))
+    return addresses if len(addresses) > 1 else addresses * (1 + (min(app["processes"], MOST_TRIES) if pool is None else 1) + _keepalive(app))
 
 
 def upstreams(app: App, options: Options) -> list[dict[str, Any]]:
@@ -83,6 +86,19 @@ def _server(names: list[str], addresses: list[str], locations: list[tuple[App, i
 def _hash(value: Any) -> str:
     """A short name for a value: the same for the same one."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def ports(servers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The TCP ports that nginx listens on, and whether other hosts can reach each."""
+    endpoints = [Endpoint.parse(f"*:{listen}" if listen.isdigit() else listen) for server in servers for listen in server["listen"]]
+    remote = {endpoint.port for endpoint in endpoints if endpoint.is_remote()}
+    return [{"port": number, "remote": number in remote} for number in sorted({endpoint.port for endpoint in endpoints})]
+
+
+def connects_to(served: list[App]) -> dict[str, list[str]]:
+    """The addresses that nginx passes requests to."""
+    asked = [endpoint for app in served for key, endpoint in all_endpoints(app) if not key.endswith("pm.status_listen")]
+    return {"unix": [endpoint.listen for endpoint in asked if endpoint.path], "tcp": [endpoint.listen for endpoint in asked if not endpoint.path]}
 
 
 def server_file(server: dict[str, Any], options: Options) -> dict[str, Any]:

@@ -39,20 +39,21 @@ def slow_log_dir(app: App, options: Options) -> str:
 
 
 def command(app: App, options: Options) -> list[str]:
-    """The program's command: a shell that makes way for php-fpm. sh, since bash ignores QUIT.
+    """The program's command: a shell that makes way for php-fpm.
 
     The socket that the supervisor holds is passed on under another number: php-fpm opens /dev/null as 0. Where php-fpm binds it, what a master that was
     killed left behind, which would keep the address, is ended first.
     """
     configuration = posixpath.join(generation(options), f"{app['name']}.conf")
     php_fpm = shlex.join([binary(app, options), "--nodaemonize", "--force-stderr", "--fpm-config", configuration])
-    steps = [f"sleep {app['start_delay']}"] if app["start_delay"] else []
+    # Waiting, bash, which is sh in the RHEL family, would ignore a QUIT.
+    wait = ["trap exit QUIT", f"sleep {app['start_delay']}"] if app["start_delay"] else []
     if holds_socket(app, options):
-        steps += ["exec 3<&0", f"FPM_SOCKETS={shlex.quote(listen(app['socket']))}=3 exec {php_fpm}"]
+        steps = [*wait, "exec 3<&0", f"FPM_SOCKETS={shlex.quote(listen(app['socket']))}=3 exec {php_fpm}"]
     else:
         pools = [app["name"], *(pool_name(app, pool["name"]) for pool in app["pools"])]
         leftovers = shlex.join(["/bin/sh", posixpath.join(generation(options), "leftovers.sh"), pid_file(app, options), configuration, *pools])
-        steps = [leftovers, *steps, f"exec {php_fpm}"]
+        steps = [leftovers, *wait, f"exec {php_fpm}"]
     return ["/bin/sh", "-c", " && ".join(steps)]
 
 
@@ -224,9 +225,18 @@ def installation(apps: list[App], options: Options) -> dict[str, Any]:
     php = options["php"]
     versions = sorted({app["php_version"] for app in apps})
     extensions = sorted({(app["php_version"], extension) for app in apps for extension in app["php_extensions"]})
+    checks = [
+        {"app": app["name"], "user": app["user"], "command": binary(app, options), "file": f"{app['name']}.conf", "version": app["php_version_asked"]}
+        for app in apps
+    ]
     return {
-        "packages": [named(php["package"], version) for version in versions] + [named(php["extension"], *pair) for pair in extensions],
+        "packages": [named(php["package"], version) for version in versions] + [named(_extension(php, name), version, name) for version, name in extensions],
         "commands": [named(php["command"], version) for version in versions],
         "services": [{"name": named(php["service"], version), **{key: named(php[key], version) for key in ("pool_dir", "command")}} for version in versions],
-        "checks": [{"app": app["name"], "user": app["user"], "command": binary(app, options), "file": f"{app['name']}.conf"} for app in apps],
+        "checks": checks,
     }
+
+
+def _extension(php: dict[str, str], name: str) -> str:
+    """The package of an extension; an operating system may call one otherwise than it calls the others."""
+    return php.get(f"extension_{name}", php["extension"])

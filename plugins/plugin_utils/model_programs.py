@@ -40,7 +40,7 @@ def program(app: App, options: Options) -> dict[str, Any]:
             "kind": app["kind"],
             "groups": app["groups"],
             "socket": app["socket"] if held else None,
-            "listen": [endpoint.listen for endpoint in (all_endpoints(app)[1:] if held else all_endpoints(app))],
+            "listen": [endpoint.listen for _key, endpoint in all_endpoints(app)[1 if held else 0 :]],
             "user": app["user"],
             "autostart": app["autostart"],
             "startsecs": app["startsecs"],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import hashlib
 import json
 import os
 import pathlib
@@ -266,6 +267,12 @@ class TestDiff:
         result = config_set({"a.conf": "no password\n"}, diff=True)
         assert "hunter2" not in json.dumps(result)
         assert result["diff"][0]["before"] == "pw=********\n"
+
+    def test_of_a_brief_file_the_checksum_is_shown(self, config_set):
+        config_set({"code.py": {"content": "print(1)\n", "brief": True}})
+        (part,) = config_set({"code.py": {"content": "print(2)\n", "brief": True}}, diff=True)["diff"]
+        shown = [part["before"], part["after"]]
+        assert shown == [f"(sha256 {hashlib.sha256(code).hexdigest()})\n" for code in (b"print(1)\n", b"print(2)\n")]
 
     def test_an_editor_backup_of_a_secret_is_not_shown(self, installed):
         (installed.current / "a.conf~").write_text("hunter2")

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 
 import pytest
 from ansible_collections.webops.fastcgi.plugins.module_utils import host, nginx_conf
+from ansible_collections.webops.fastcgi.plugins.modules import fcgi_host_info
+from forked import run_forked
 
 USER = "nobody"
 
@@ -215,6 +217,11 @@ stopasgroup=true
     assert " is in use by sleep (pid " in theirs["problems"][0]
     assert result["supervisord"]["running"] and result["supervisord"]["pid"] == process.pid
     assert len(elsewhere["problems"]) == 3 and not elsewhere["supervisord"]["running"]
+
+
+def test_another_user_than_root_is_told_that_it_takes_root():
+    result = run_forked(fcgi_host_info, {}, lambda: os.setuid(pwd.getpwnam(USER).pw_uid))
+    assert result["failed"] and f"this ran as uid {pwd.getpwnam(USER).pw_uid}: give the play become: true" in result["msg"]
 
 
 def test_an_address_that_is_none_is_an_error_that_shows_it(run_module):
@@ -425,13 +432,14 @@ def test_a_host_without_nginx_and_supervisord_is_described(monkeypatch, director
             **dict.fromkeys(("paths_executable", "directories", "digests", "services"), ()),
             "include_dirs": {},
             "php_pool_dirs": {},
+            "nginx_user": "nginx",
+            "selinux": None,
         }
     )
     assert result["supervisord"] == {"installed": False, "binary": "", "interpreter": "", "pid": 0, "running": False, "command": "", "conf_exists": False}
-    user = "www-data" if os.path.exists("/etc/debian_version") else "nginx"
     packaged = {"pid_file": "/run/nginx.pid", "error_log": "/var/log/nginx/error.log"}
     absent = {"installed": False, "binary": "", "version": "", "pid": 0, "running": False, "problems": []}
-    assert result["nginx"] == {"user": user, "group": user, **absent, **packaged}
+    assert result["nginx"] == {"user": "nginx", "group": "nginx", **absent, **packaged}
 
 
 @pytest.mark.parametrize(
@@ -446,7 +454,7 @@ def test_a_host_without_nginx_and_supervisord_is_described(monkeypatch, director
 )
 def test_the_account_of_nginx_is_by_its_configuration_else_as_compiled_in(directory, configuration, build, account):
     (directory / "nginx.conf").write_text(configuration)
-    assert host.nginx_account(nginx_conf.read(str(directory / "nginx.conf")), build) == account
+    assert host.nginx_account(nginx_conf.read(str(directory / "nginx.conf")), build, "www-data") == account
 
 
 def test_nginx_is_read_with_its_includes_and_what_is_a_servers_is_not_the_masters(look, directory):
@@ -534,11 +542,11 @@ def test_the_interpreter_of_supervisord_is_read_from_its_script(script, interpre
     assert host.interpreter(str(tmp_path / "supervisord")) == interpreter
 
 
-def manifest(path, programs):
+def manifest(path, programs=(), **metadata):
     """A live generation of this role of a set."""
     generation = path / "generations/000001"
     generation.mkdir(parents=True)
-    (generation / ".manifest.json").write_text(json.dumps({"metadata": {"programs": programs}}))
+    (generation / ".manifest.json").write_text(json.dumps({"metadata": {"programs": programs, **metadata}}))
     (path / "current").symlink_to("generations/000001")
 
 
@@ -566,3 +574,12 @@ def test_a_service_starts_at_boot_if_the_host_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(host.os.path, "isdir", lambda path: False)
     monkeypatch.setattr(host.glob, "glob", lambda pattern: [path for path in levels if fnmatch.fnmatchcase(path, pattern)])
     assert [host.starts_at_boot(name) for name in ("shop", "sho", "mail")] == [True, False, False]
+
+
+def test_the_ports_of_the_live_generations_are_told_by_whose_they_are(look, directory):
+    manifest(directory / "sets/mine/fcgi_nginx", ports={"firewalld": [80, 8080], "selinux": [8080]})
+    manifest(directory / "sets/theirs/fcgi_nginx", ports={"firewalld": [443], "selinux": []})
+    assert look(set_path=str(directory / "sets/mine"))["ports_opened"] == {
+        "firewalld": {"own": [80, 8080], "others": [443]},
+        "selinux": {"own": [8080], "others": []},
+    }

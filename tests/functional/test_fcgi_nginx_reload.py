@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -158,6 +159,16 @@ def test_a_master_that_does_not_react_is_given_up_after_the_timeout_and_caught_u
     assert nginx.store.applied() == "000001"
     assert nginx.reload()["changed"]
     assert nginx.get() == "two"
+
+
+def test_a_run_waits_for_another_one_of_its_set(nginx):
+    nginx.deploy("000002", "two")
+    with open(nginx.store.lock_path, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = nginx.reload(timeout=0.2)
+    assert f"another process has held {nginx.store.lock_path}" in result["msg"]
+    assert result["failed"] and not result["changed"] and nginx.get() == "one"
+    assert nginx.reload()["changed"] and nginx.get() == "two"
 
 
 def test_a_pid_file_that_names_another_process_is_refused_and_that_process_spared(nginx):

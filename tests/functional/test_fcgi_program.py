@@ -599,8 +599,10 @@ def test_credentials_are_used_and_never_shown(tmp_path, run_module, port):
 
 
 def test_on_a_virgin_host_check_mode_counts_everything_as_absent(host, converge):
-    result = converge("shop", "blog", check=True, assume_absent=True)
+    result = converge("shop", "blog", check=True, diff=True, assume_absent=True)
     assert result["changed"] and result["added"] == ["blog", "shop"]
+    assert result["diff"]["before"]["shop"] == {"configuration": "none", "processes": {}}
+    assert result["diff"]["after"]["shop"] == {"configuration": "current", "processes": {"shop": "running"}}
     assert converge("shop", assume_absent=True, timeout=0)["failed"], "only check mode may assume"
 
 

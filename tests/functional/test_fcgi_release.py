@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import fcntl
 import grp
 import json
@@ -18,8 +20,10 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 
 import pytest
+from ansible_collections.webops.fastcgi.plugins.module_utils import release as release_util
 from ansible_collections.webops.fastcgi.plugins.plugin_utils.release_source import content_digest, describe, pack
 
 USER = "nobody"
@@ -286,13 +290,43 @@ def test_an_unmarked_directory_that_is_current_is_left_alone(host, run, source, 
     assert list((host / "shop" / "releases" / "1").iterdir()) == []
 
 
-def test_two_runs_do_not_work_in_one_directory(host, run, source, release):
-    (host / "shop").mkdir()
+def appears(path):
+    deadline = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < deadline, f"no {path}"
+        time.sleep(0.01)
+
+
+def test_a_run_waits_for_another_one_in_its_directory_and_takes_over_what_that_has_placed(host, run, source, release, tmp_path):
+    shop = release(source())
+    run("placed", shop)
+    releases, others = host / "shop" / "releases", tmp_path / "others"
+    releases.rename(others)
+    placed = (others / "1").stat().st_ino
+    with (host / "shop" / ".lock").open("w") as lock, concurrent.futures.ThreadPoolExecutor() as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = pool.submit(run, "placed", shop)
+        appears(releases)  # the last thing before it waits
+        (others / "1").rename(releases / "1")
+        assert not waiting.done()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        result = waiting.result(30)
+    assert not result.get("failed") and not result["changed"]
+    assert (releases / "1").stat().st_ino == placed
+
+
+def test_a_run_that_has_waited_too_long_says_for_what(host, run, source, release, monkeypatch):
+    shop = release(source())
+    run("placed", shop)
+    monkeypatch.setattr(release_util, "_LOCK_TIMEOUT", 0.1)
+    fields = {name: shop.get(name, default) for name, default in {"python_requirements": "", "keep": 5, "executable": ""}.items()}
+    releases = release_util.releases_from([{**shop, **fields}])
     with (host / "shop" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        result = run("placed", release(source()))
-    assert f"fcgi_apps[shop].release: another run is working in {host}/shop" in result["msg"]
-    assert run("placed", release(source()))["changed"]
+        with pytest.raises(release_util.ReleaseError, match=f"another run has worked in {host}/shop for 0.1 s"):
+            release_util.make_current(releases)
+    release_util.make_current(releases)
+    assert os.readlink(host / "shop" / "current") == "releases/1"
 
 
 def test_an_error_while_placing_names_the_app_and_leaves_no_half_release(host, run, source, release, tmp_path):
@@ -314,6 +348,19 @@ def silent_index():
         yield server
 
 
+def processes_in(directory):
+    """Those that work there."""
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            found |= {int(pid)} if os.readlink(f"/proc/{pid}/cwd").startswith(f"{directory}/") else set()
+    return found
+
+
+def parent_of(pid):
+    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def test_a_run_killed_while_pip_works_is_made_up_for_by_the_next_one(host, run, source, release, silent_index):
     root = source()
     (root / "requirements.txt").write_text("flup==1.0.3\n")
@@ -321,12 +368,19 @@ def test_a_run_killed_while_pip_works_is_made_up_for_by_the_next_one(host, run, 
     index = f"http://127.0.0.1:{silent_index.getsockname()[1]}/simple"
     killed = os.fork()
     if killed == 0:
-        os.setsid()
-        run("placed", shop, env={"PIP_INDEX_URL": index, "PIP_EXTRA_INDEX_URL": ""})
-        os._exit(0)
+        try:
+            run("placed", shop, env={"PIP_INDEX_URL": index, "PIP_EXTRA_INDEX_URL": ""})
+        finally:  # it has no result
+            os._exit(0)
     with silent_index.accept()[0]:
-        os.killpg(killed, signal.SIGKILL)
-    os.waitpid(killed, 0)
+        pip = processes_in(host)
+        (module,) = {parent_of(pid) for pid in pip} - pip
+        os.kill(module, signal.SIGKILL)
+        os.waitpid(killed, 0)
+        deadline = time.monotonic() + 10
+        while processes_in(host):
+            assert time.monotonic() < deadline, "pip outlives the module, and would write into the release of the next run"
+            time.sleep(0.01)
     directory = host / "shop" / "releases" / "1"
     assert (directory / "bin" / "shop").exists() and "not placed" in run("current", shop)["msg"]
 

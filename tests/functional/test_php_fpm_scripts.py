@@ -10,12 +10,14 @@ import os
 import pathlib
 import re
 import select
+import shlex
 import signal
 import subprocess
 
 import php_host
 import pytest
 from ansible_collections.webops.fastcgi.plugins.module_utils import fastcgi
+from ansible_collections.webops.fastcgi.plugins.plugin_utils import model
 from supervisord import DEBIANS, FCGIVISORD, wait_for
 
 TELL = "<?php echo json_encode(['pid' => getmypid(), 'master' => posix_getppid()]);"
@@ -249,20 +251,50 @@ def test_a_master_killed_while_its_workers_hold_the_socket_is_replaced(provider,
     assert "already in use" not in log.read_text() and "nother FPM instance" not in log.read_text()
 
 
+@pytest.mark.parametrize("shell", ["dash", "bash"])  # sh of Debian, and of the RHEL family
+def test_a_stop_ends_a_start_that_waits(shell):
+    (program,) = model.fcgi_model([{"name": "forum", "kind": "php_fpm", "root": "/srv", "start_delay": 1}], supervisor="fcgivisord")["programs"]
+    _sh, option, script = shlex.split(dict(program["options"])["command"])
+    process = subprocess.Popen([shell, option, script], stdin=subprocess.DEVNULL)
+    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    wait_for(children.read_text, "the process that waits")
+    process.send_signal(signal.SIGQUIT)
+    # php-fpm, which has no configuration here, would end with 78.
+    assert process.wait(10) == 0
+
+
+def test_a_slow_log_that_is_moved_away_begins_anew_without_a_signal(empty):
+    """So that logrotate needs neither a signal, which would be a reload, nor copytruncate."""
+    (empty / "www/slow.php").write_text("<?php usleep(2500000); echo '{}';")
+    php_host.install(empty, [{"name": "forum", "pool": {"pm": "static", "pm.max_children": 1, "request_slowlog_timeout": "1s"}}])
+    log = empty / "log/forum/slow.log"
+    with php_host.running(empty):
+        for name in ("slow.log.1", "slow.log.2"):
+            php_host.ask(empty / "run/forum.sock", empty / "www/slow.php")
+            wait_for(lambda: log.exists() and "slow.php" in log.read_text(), "an entry in the slow log")
+            log.rename(log.with_name(name))
+    assert "slow.php" in log.with_name("slow.log.2").read_text()
+
+
 # The check
 
 
 @pytest.fixture
 def check(empty):
-    """check(APPS): what the check of their configuration says, which ends with this status. Nothing of it stays behind."""
+    """check(APPS): what the check of their configuration says, which ends with this status. Nothing of it stays behind.
 
-    def run(*apps, status):
+    asked: the version of PHP, where a host has one alone, for apps that name none.
+    """
+
+    def run(*apps, status, asked=""):
         php_host.install(empty, apps)
         temporary = empty / "tmp"
         temporary.mkdir()
         temporary.chmod(0o1777)
         generation = empty / "fcgi/web/fcgi_php_fpm/current"
-        words = ["/bin/sh", generation / "check.sh", generation]
+        script = generation / "check.sh"
+        script.write_text(script.read_text().replace(".conf ''\n", f".conf {asked}\n"))
+        words = ["/bin/sh", script, generation]
         done = subprocess.run(words, env={**os.environ, "TMPDIR": str(temporary)}, capture_output=True, text=True, check=False)
         assert done.returncode == status, done
         assert list(temporary.iterdir()) == [] and done.stderr == ""
@@ -278,6 +310,16 @@ def test_a_configuration_that_php_fpm_accepts_is_not_talked_about_and_leaves_no_
     ]
     assert check(*apps, status=0) == ""
     assert not (empty / "slow.log").exists() and list((empty / "log/forum").iterdir()) == []
+
+
+def test_a_version_that_was_asked_for_is_the_one_that_is_there(check):
+    assert check({"name": "forum", "php_version": "8.2"}, status=0) == ""
+
+
+def test_another_version_than_was_asked_for_is_refused(check):
+    assert check({"name": "forum", "php_version": "8.2"}, {"name": "blog"}, asked="8.1", status=1) == (
+        "fcgi_apps[blog]: PHP 8.1 is asked for, but /usr/sbin/php-fpm8.2 is PHP 8.2: install the other one, or leave php_version and fcgi_php_fpm_version out\n"
+    )
 
 
 WRONG = {

@@ -10,6 +10,7 @@ from ansible_collections.webops.fastcgi.plugins.module_utils.diagnosis import hi
 
 FCGI = {"kind": "fcgi", "socket": "tcp://127.0.0.1:9000", "user": "fcgi-shop", "listen": []}
 LISTENER = {"kind": "listener", "socket": None, "user": "fcgi-shop", "listen": ["127.0.0.1:9001"]}
+PHP_FPM = {"kind": "php_fpm", "socket": "unix:///run/fastcgi/wiki/wiki.sock", "user": "www-data", "listen": []}
 UNDECLARED: dict = {}
 TOO_QUICKLY = "Exited too quickly (process log may have details)"
 
@@ -20,6 +21,12 @@ TOO_QUICKLY = "Exited too quickly (process log may have details)"
     ("bind() failed: Permission denied", FCGI, "kind: listener"),
     ("Error: listen EADDRINUSE: address already in use", LISTENER, "another process has 127.0.0.1:9001 already"),
     ("OSError: [Errno 98] Address already in use", UNDECLARED, "another process has its address already"),
+    ("ERROR: unable to bind listening socket for address '/run/fastcgi/wiki/api.sock': Address already in use (98)", PHP_FPM,
+     "another process has /run/fastcgi/wiki/api.sock already: 'ss -lxp' names it"),
+    ("ERROR: unable to bind listening socket for address '127.0.0.1:9101': Address already in use (98)", PHP_FPM,
+     "another process has 127.0.0.1:9101 already: 'ss -ltnp' names it"),
+    ("ERROR: Another FPM instance seems to already listen on /run/fastcgi/wiki/status.sock", PHP_FPM,
+     "another process has /run/fastcgi/wiki/status.sock already: 'ss -lxp' names it"),
     ("open /etc/shop.key: permission denied", LISTENER, "fcgi-shop lacks a permission"),
     ("cannot open /etc/shop.ini: No such file or directory", FCGI, "a file that the program needs is missing"),
     ("ModuleNotFoundError: No module named 'flup'", FCGI, "a library is missing"),

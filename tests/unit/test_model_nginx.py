@@ -12,6 +12,13 @@ import pytest
 from fcgi_apps import app, listener, located, location, made
 
 
+@pytest.mark.parametrize(("processes", "tries"), [(1, 2), (3, 4), (8, 9), (4096, 9)])
+def test_nginx_asks_once_more_for_each_process_of_a_program_and_not_for_ever(processes, tries):
+    found = made({**located(), "processes": processes})
+    assert len(found["upstreams"][0]["servers"]) == tries
+    assert found["servers"][0]["locations"][0]["next_upstream_tries"] == tries
+
+
 def test_a_socket_stands_twice_in_its_upstream_so_that_nginx_retries():
     upstream = made(located())["upstreams"][0]
     server = {"address": "unix:/run/fastcgi/shop.sock", "max_fails": 0}
@@ -206,3 +213,25 @@ def test_apps_without_locations_are_no_concern_of_nginx():
 def test_where_connections_are_kept_each_of_them_may_fail_and_one_try_is_left():
     upstream = made({**located(), "runtime": "go"})["upstreams"][0]
     assert len(upstream["servers"]) == upstream["keepalive"] + 2
+
+
+# Ports
+
+
+def test_ports_are_told_each_once_with_whether_others_can_reach_them():
+    apps = [
+        located("shop", listen=["80", "127.0.0.1:8081", "[::1]:8082"]),
+        located("blog", listen=["127.0.0.1:80", "[::]:8083", "localhost:8081", "192.0.2.1:8082"], server_name=["blog.example.org"]),
+    ]
+    assert made(*apps)["nginx_ports"] == [
+        {"port": 80, "remote": True},
+        {"port": 8081, "remote": False},
+        {"port": 8082, "remote": True},
+        {"port": 8083, "remote": True},
+    ]
+    assert made(app())["nginx_ports"] == []
+
+
+def test_what_nginx_connects_to_is_told_by_its_kind():
+    found = made(located("shop"), listener("api", locations=[{"path": "/api"}]), app("idle"))["connects_to"]
+    assert found == {"unix": ["unix:/run/fastcgi/shop.sock"], "tcp": ["127.0.0.1:9001"]}

@@ -10,7 +10,7 @@ import re
 import shlex
 
 import pytest
-from fcgi_apps import app, located, location, made, php, program
+from fcgi_apps import app, errors, located, location, made, php, program
 
 SUPERVISORS = ("fcgivisord", "supervisord")
 MASTER = "/usr/sbin/php-fpm8.2 --nodaemonize --force-stderr --fpm-config /etc/fcgi/default/fcgi_php_fpm/current/forum.conf"
@@ -79,7 +79,8 @@ def test_fcgivisord_holds_the_socket_of_a_master_and_hands_it_over():
     ]
     assert found["metadata"].pop("reload_digest")
     assert found["metadata"] == {
-        "name": "forum", "app": "forum", "kind": "php_fpm", "groups": [], "socket": "unix:///run/fastcgi/forum.sock", "listen": [], "user": "fcgi-forum",
+        "name": "forum", "app": "forum", "kind": "php_fpm", "groups": [], "socket": "unix:///run/fastcgi/forum.sock",
+        "listen": ["unix:/run/fastcgi/forum/status.sock"], "user": "fcgi-forum",
         "autostart": True, "startsecs": 2, "stopwaitsecs": 15, "reload_signal": "USR2",
     }  # fmt: skip
 
@@ -90,22 +91,23 @@ def test_under_supervisord_a_master_ends_what_the_one_before_left_waits_and_bind
     assert found["section"] == "program:forum"
     generation = "/etc/fcgi/default/fcgi_php_fpm/current"
     leftovers = f"/bin/sh {generation}/leftovers.sh /run/fastcgi/forum/php-fpm.pid {generation}/forum.conf forum forum_api"
-    assert keys["command"] == f"/bin/sh -c '{leftovers} && sleep 1 && exec {MASTER}'"
+    assert keys["command"] == f"/bin/sh -c '{leftovers} && trap exit QUIT && sleep 1 && exec {MASTER}'"
     assert not [key for key in keys if key.startswith("socket")]
     assert keys["startsecs"] == "3"
     assert found["metadata"]["socket"] is None
-    assert found["metadata"]["listen"] == ["unix:/run/fastcgi/forum/forum.sock", "unix:/run/fastcgi/forum/api.sock"]
+    own = ("forum", "api", "status", "api.status")
+    assert found["metadata"]["listen"] == [f"unix:/run/fastcgi/forum/{name}.sock" for name in own]
 
 
 @pytest.mark.parametrize(
     ("delay", "keys", "sleep", "startsecs"),
     [
         (None, {}, "", "2"),
-        (5, {}, "sleep 5 && ", "7"),
+        (5, {}, "trap exit QUIT && sleep 5 && ", "7"),
         (0, {}, "", "2"),
         ("", {}, "", "2"),  # the variable as it is by default: no template of ansible-core 2.18 makes None
         (5, {"start_delay": 0}, "", "2"),
-        (None, {"start_delay": 3, "startsecs": 4}, "sleep 3 && ", "4"),
+        (None, {"start_delay": 3, "startsecs": 4}, "trap exit QUIT && sleep 3 && ", "4"),
     ],
 )
 def test_a_start_delay_comes_before_php_fpm_and_counts_for_startsecs(delay, keys, sleep, startsecs):
@@ -358,11 +360,12 @@ def test_a_further_pool_has_its_own_socket_and_settings_and_the_apps_environment
 
 def test_the_socket_of_a_further_pool_is_php_fpms_own_to_bind():
     found = made(php(pools=[{"name": "api"}]), supervisor="fcgivisord")
-    assert found["programs"][0]["metadata"]["listen"] == ["unix:/run/fastcgi/forum/api.sock"]
+    own = ("api", "status", "api.status")
+    assert found["programs"][0]["metadata"]["listen"] == [f"unix:/run/fastcgi/forum/{name}.sock" for name in own]
     # By its pid file the preflight knows whose processes hold them, which a killed master may have left.
     assert found["listens"] == [
-        {"app": "forum", "address": "unix:///run/fastcgi/forum.sock", "pid_file": "/run/fastcgi/forum/php-fpm.pid"},
-        {"app": "forum", "address": "unix:///run/fastcgi/forum/api.sock", "pid_file": "/run/fastcgi/forum/php-fpm.pid"},
+        {"app": "forum", "address": f"unix:///run/fastcgi/{name}.sock", "pid_file": "/run/fastcgi/forum/php-fpm.pid"}
+        for name in ("forum", *(f"forum/{name}" for name in own))
     ]
 
 
@@ -428,9 +431,9 @@ def test_installation_names_each_package_executable_and_service_once_and_each_ap
             {"name": "php8.2-fpm", "pool_dir": "/etc/php/8.2/fpm/pool.d", "command": "/usr/sbin/php-fpm8.2"},
         ],
         "checks": [
-            {"app": "forum", "user": "fcgi-forum", "command": "/usr/sbin/php-fpm8.2", "file": "forum.conf"},
-            {"app": "blog", "user": "web", "command": "/usr/sbin/php-fpm8.2", "file": "blog.conf"},
-            {"app": "old", "user": "fcgi-old", "command": "/usr/sbin/php-fpm7.4", "file": "old.conf"},
+            {"app": "forum", "user": "fcgi-forum", "command": "/usr/sbin/php-fpm8.2", "file": "forum.conf", "version": ""},
+            {"app": "blog", "user": "web", "command": "/usr/sbin/php-fpm8.2", "file": "blog.conf", "version": ""},
+            {"app": "old", "user": "fcgi-old", "command": "/usr/sbin/php-fpm7.4", "file": "old.conf", "version": "7.4"},
         ],
     }
 
@@ -447,6 +450,32 @@ def test_the_names_are_the_operating_systems():
     assert found["php"]["packages"] == ["php8.9", "php8.9-php-gd"]
     assert found["php"]["services"] == [{"name": "fpm-8.9", "pool_dir": "/etc/fpm.d", "command": "/opt/php8.9/fpm"}]
     assert "exec /opt/php8.9/fpm " in dict(map(tuple, found["programs"][0]["options"]))["command"]
+
+
+# roles/fcgi/vars/RedHat.yml
+OF_RHEL = {
+    "version": "8.0", "command": "/usr/sbin/php-fpm", "package": "php-fpm", "extension": "php-{extension}", "extension_mysql": "php-mysqlnd",
+    "service": "php-fpm", "pool_dir": "/etc/php-fpm.d",
+}  # fmt: skip
+
+
+def test_where_a_host_has_one_php_its_names_have_no_version_and_one_extension_has_a_name_of_its_own():
+    found = made(php(php_extensions=["gd", "mysql"]), php("blog", php_version="8.0", php_extensions=["gd"]), php=OF_RHEL)["php"]
+    assert found["packages"] == ["php-fpm", "php-gd", "php-mysqlnd"]
+    assert found["commands"] == ["/usr/sbin/php-fpm"]
+    assert found["services"] == [{"name": "php-fpm", "pool_dir": "/etc/php-fpm.d", "command": "/usr/sbin/php-fpm"}]
+    assert [check["version"] for check in found["checks"]] == ["", "8.0"]
+
+
+def test_a_version_that_is_expected_of_the_host_is_one_to_check():
+    found = made(php(), php("blog", php_version="8.2"), php={**OF_RHEL, "version": "8.2", "version_asked": "8.2"})["php"]
+    assert [check["version"] for check in found["checks"]] == ["8.2", "8.2"]
+
+
+def test_where_a_host_has_one_php_no_app_has_another():
+    (error,) = errors(php(php_version="8.2"), php=OF_RHEL)
+    assert error.startswith('fcgi_apps[forum].php_version: "8.2" is not the version of this host, 8.0, and it has one alone: leave it out;')
+    assert "fcgi_php_fpm_version" in error
 
 
 def test_php_fpm_itself_is_no_command_that_has_to_be_there_before_it_is_installed():

@@ -243,6 +243,26 @@ def test_a_socket_that_another_app_has_is_refused(other, supervisor):
     assert error.startswith("fcgi_apps[blog].")
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "place"),
+    [
+        ({"pool": {"pm.status_listen": "9101"}}, php("blog", pool={"pm.status_listen": "127.0.0.1:9101"}), "pool.pm.status_listen"),
+        ({"pool": {"pm.status_listen": "/run/x.sock"}}, php("blog", socket="/run/x.sock"), "socket"),
+        ({"socket": "/run/x.sock"}, php("blog", pools=[{"name": "api", "pool": {"pm.status_listen": "/run/x.sock"}}]), "pools[0].pool.pm.status_listen"),
+        ({"pool": {"pm.status_listen": "9101"}}, listener("blog", 9100, processes=2), "listen"),
+        ({"pool": {"pm.status_listen": "/run/x.sock"}}, php("blog", pools=[{"name": "api", "socket": "/run/x.sock"}]), "pools[0].socket"),
+    ],
+)
+def test_an_address_at_which_another_app_tells_its_status_is_refused(first, second, place):
+    (error,) = errors(php(**first), second)
+    assert error.startswith(f"fcgi_apps[blog].{place}: ") and "is also the address of fcgi_apps[forum]: each app needs its own" in error
+
+
+def test_the_host_is_asked_for_the_addresses_of_a_status_too():
+    asked = made(php(pool={"pm.status_listen": "9101"}))["listens"]
+    assert {"app": "forum", "address": "tcp://127.0.0.1:9101", "pid_file": "/run/fastcgi/forum/php-fpm.pid"} in asked
+
+
 def test_two_pools_of_one_app_on_one_socket_are_refused():
     (error,) = errors(php(pools=[{"name": "a", "socket": "127.0.0.1:9000"}, {"name": "b", "socket": "localhost:9000"}]))
     assert error.startswith('fcgi_apps[forum].pools[1].socket: "tcp://localhost:9000" is the address of two things of this app')

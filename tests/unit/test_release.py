@@ -226,6 +226,6 @@ def test_a_host_without_venv_says_which_package_to_install(monkeypatch, tmp_path
     python.write_text("#!/bin/sh\nexit 1\n")
     python.chmod(0o755)
     monkeypatch.setattr(releases, "PYTHON_PATH", str(tmp_path))
-    release = releases.releases_from([option(python_requirements="requirements.txt")])[0]
+    wanted = releases.releases_from([option(python_requirements="requirements.txt", path=str(tmp_path / "shop"))])
     with pytest.raises(releases.ReleaseError, match=r"install python3-venv \(Debian.*python3-pip \(RHEL"):
-        releases.place([releases.Step(release, previous="", changed=True)], "not read")
+        releases.place(wanted, "not read")

@@ -189,7 +189,8 @@ class XmlRpcSupervisor(Backend):
         except (OSError, http.client.HTTPException) as error:
             raise SupervisorUnreachable(
                 f"no supervisor answers at {self.url}: {error or type(error).__name__}. Is this its address, and does its service run ('service fcgivisord "
-                "status', of Debian's supervisord 'service supervisor status', of one from pip 'service fcgi-supervisord status')?"
+                "status', of Debian's supervisord 'service supervisor status', of EPEL's 'service supervisord status', of one from pip 'service "
+                "fcgi-supervisord status')?"
             ) from error
 
 
