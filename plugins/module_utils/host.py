@@ -17,6 +17,7 @@ import hashlib
 import http.client
 import importlib.util
 import ipaddress
+import json
 import os
 import platform
 import pwd
@@ -41,6 +42,7 @@ ANSWER_TIMEOUT = 5  # seconds
 KILLED_WITHIN = 5  # seconds
 LOOK_EVERY = 0.1  # seconds
 NAMING_SECTIONS = ("program", "fcgi-program", "eventlistener", "group")
+OPENED_PORTS = "opened_ports.json"  # in a set's directory
 ROLES = ("fcgi_app", "fcgi_nginx")  # whose generations lie in a set's directory
 TCP_LISTEN = "0A"  # the state, in /proc/net/tcp (include/net/tcp_states.h)
 SO_ACCEPTCON = 0x10000  # the flag of a listening socket, in /proc/net/unix (include/uapi/linux/net.h)
@@ -655,15 +657,31 @@ def selinux_info(params, pid):
 
 
 def ports_opened(own):
-    """Return {"firewalld": {"own", "others"}, "selinux": ...} of the ports that the generations of nginx say are theirs, by set."""
-    stores = {path: GenerationStore(os.path.join(path, "fcgi_nginx")) for path in glob.glob(os.path.join(glob.escape(os.path.dirname(own)), "*"))}
-    found: dict[str, dict[str, set[int]]] = {kind: {"own": set(), "others": set()} for kind in ("firewalld", "selinux")}
-    for path, store in stores.items():
-        manifests = [store.live_manifest() or {}, *(store.manifests_since_applied() if path == own else [])] if store.exists() else []
-        for ports in (manifest.get("metadata", {}).get("ports", {}) for manifest in manifests):
-            for kind, sides in found.items():
-                sides["own" if path == own else "others"].update(ports.get(kind, []))
-    return {kind: {side: sorted(ports) for side, ports in sides.items()} for kind, sides in found.items()}
+    """Return {"firewalld": {"own", "others", "needed"}, "selinux": ...}: ports that a set noted it was going to open, and those that other sets need.
+
+    The role fcgi_nginx notes them in OPENED_PORTS of a set's directory before it opens them, and strikes them when they are closed again. What a set needs
+    its live generation tells. Ports of firewalld are {"port", "zone"}, those of SELinux numbers.
+
+    :raises GenerationError: if a set's live generation cannot be read.
+    :raises ValueError: if a note cannot be read.
+    """
+    found: dict[str, dict[str, list]] = {kind: {"own": [], "others": [], "needed": []} for kind in ("firewalld", "selinux")}
+    for path in sorted({own, *glob.glob(os.path.join(glob.escape(os.path.dirname(own)), "*"))}):
+        store = GenerationStore(os.path.join(path, "fcgi_nginx"))
+        needed = (store.live_manifest() or {}).get("metadata", {}).get("ports", {}) if path != own and store.exists() else {}
+        noted = noted_ports(os.path.join(path, OPENED_PORTS))
+        for kind, sides in found.items():
+            sides["own" if path == own else "others"] += noted.get(kind, [])
+            sides["needed"] += needed.get(kind, [])
+    return found
+
+
+def noted_ports(path):
+    text = read(path)
+    try:
+        return json.loads(text) if text else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): remove it, and close by hand what it was to remember: {text!r}") from None
 
 
 def other_sets(own):
@@ -753,6 +771,7 @@ def host_info(params):
         "selinux": "enabled" if selinux.enabled() else "disabled",
         **selinux_info(params, pid),
         "ports_opened": ports_opened(params["set_path"]),
+        "firewalld_running": any(process_name(pid) == "firewalld" for pid in pids()),
         "users": users,
         "users_missing": [name for name in params["users"] if name not in users],
         "groups_missing": [name for name in params["groups"] if not group_exists(name)],

@@ -20,7 +20,7 @@ except ImportError:
 
 CONFIG = "/etc/selinux"
 KERNEL = "/sys/fs/selinux"
-PORT_TYPE = "http_port_t"
+PORT_TYPES = ("http_port_t", "http_cache_port_t")  # which httpd_t may listen on, as apache.te of the targeted policy has it
 SUBTREE = "(/.*)?"  # at the end of a pattern: the directory and all below
 # Whom nginx, and a program that systemd's service starts, run as under the targeted policy, where they do not run yet.
 NGINX = "system_u:system_r:httpd_t:s0"
@@ -88,7 +88,7 @@ def _is_ours(record, number):
     tcp = semanage.semanage_port_get_proto_str(semanage.semanage_port_get_proto(record)) == "tcp"
     inside = semanage.semanage_port_get_low(record) <= number <= semanage.semanage_port_get_high(record)
     # The whole of the ephemeral ports, and others, are ranges of a type that a narrower record overrides.
-    return tcp and inside and semanage.semanage_context_get_type(semanage.semanage_port_get_con(record)) == PORT_TYPE
+    return tcp and inside and semanage.semanage_context_get_type(semanage.semanage_port_get_con(record)) in PORT_TYPES
 
 
 def missing(wanted):

@@ -318,12 +318,17 @@ selinux_lets_nginx_connect:
   version_added: 1.1.0
 ports_opened:
   description:
-    - Ports that the generations of nginx at O(set_path), live or not proved to be gone (C(own)), and those of other sets (C(others)) had opened, by
-      C(firewalld) and C(selinux).
+    - Ports that the set at O(set_path) (C(own)) and other sets (C(others)) have opened, by what they note before they do, and those that other sets need
+      (C(needed)), by C(firewalld) and C(selinux).
   returned: success
   type: dict
   version_added: 1.1.0
-  sample: {"firewalld": {"own": [80], "others": []}, "selinux": {"own": [], "others": []}}
+  sample: {"firewalld": {"own": [{"port": 80, "zone": ""}], "others": [], "needed": []}, "selinux": {"own": [], "others": [], "needed": []}}
+firewalld_running:
+  description: Whether there is a process of firewalld.
+  returned: success
+  type: bool
+  version_added: 1.1.0
 users:
   description: For each of O(users) that exists, by its name, its C(uid), C(gid), C(home) and C(shell).
   returned: success

@@ -576,10 +576,21 @@ def test_a_service_starts_at_boot_if_the_host_says_so(tmp_path, monkeypatch):
     assert [host.starts_at_boot(name) for name in ("shop", "sho", "mail")] == [True, False, False]
 
 
-def test_the_ports_of_the_live_generations_are_told_by_whose_they_are(look, directory):
-    manifest(directory / "sets/mine/fcgi_nginx", ports={"firewalld": [80, 8080], "selinux": [8080]})
-    manifest(directory / "sets/theirs/fcgi_nginx", ports={"firewalld": [443], "selinux": []})
+def test_ports_are_told_by_who_opened_them_and_whether_others_need_them(look, directory):
+    http, https = ({"port": port, "zone": ""} for port in (80, 443))
+    manifest(directory / "sets/mine/fcgi_nginx", ports={"firewalld": [http], "selinux": [8081]})
+    (directory / "sets/mine/opened_ports.json").write_text(json.dumps({"firewalld": [http], "selinux": [8082]}))
+    manifest(directory / "sets/theirs/fcgi_nginx", ports={"firewalld": [http, https], "selinux": []})
+    (directory / "sets/theirs/opened_ports.json").write_text(json.dumps({"firewalld": [https], "selinux": []}))
     assert look(set_path=str(directory / "sets/mine"))["ports_opened"] == {
-        "firewalld": {"own": [80, 8080], "others": [443]},
-        "selinux": {"own": [8080], "others": []},
+        "firewalld": {"own": [http], "others": [https], "needed": [http, https]},
+        "selinux": {"own": [8082], "others": [], "needed": []},
     }
+
+
+def test_a_note_of_ports_that_nobody_can_read_is_an_error_that_says_what_to_do(run_module, directory):
+    note = directory / "sets/mine/opened_ports.json"
+    note.parent.mkdir(parents=True)
+    note.write_text('{"firewalld": [')
+    result = run_module("fcgi_host_info", {"set_path": str(note.parent)})
+    assert result["failed"] and f"{note} is not JSON" in result["msg"] and "remove it" in result["msg"]

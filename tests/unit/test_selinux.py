@@ -83,8 +83,9 @@ class Semanage(types.SimpleNamespace):
 
 def test_ports_and_booleans_are_asked_of_the_policy_with_what_the_site_has_added(policy, monkeypatch):
     ports = [("http_port_t", "tcp", 80, 80), ("http_port_t", "udp", 81, 81), ("unreserved_port_t", "tcp", 1024, 32767), ("http_port_t", "tcp", 8008, 8009)]
+    ports.append(("http_cache_port_t", "tcp", 8080, 8080))
     monkeypatch.setattr(selinux, "semanage", Semanage(ports, {"on": 1, "off": 0}))
-    assert selinux.missing({**NONE, "ports": [80, 81, 8009, 8010], "booleans": ["on", "off", "no-such"]}) == {
+    assert selinux.missing({**NONE, "ports": [80, 81, 8009, 8010, 8080], "booleans": ["on", "off", "no-such"]}) == {
         "contexts": [],
         "ports": [81, 8010],
         "booleans": ["off", "no-such"],
