@@ -2,7 +2,8 @@
 
     load.py URL REQUESTS CONCURRENCY [COMMAND...]
 
-COMMAND runs when a third of the requests has been sent. The answer: {"statuses": {"200": 10}, "pids": [...], "seconds": 1.2}.
+COMMAND runs when a third of the requests has been answered and the next ones are at work for HALF_WAY.
+The answer: {"statuses": {"200": 10}, "pids": [...], "seconds": 1.2}.
 """
 
 import collections
@@ -14,6 +15,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
+
+# Seconds. An answer of the sleeper takes one: its programs are then in the middle of theirs. Nobody can send the rest of an answer of which a killed
+# program has sent a part.
+HALF_WAY = 0.4
 
 
 def get(url):
@@ -33,9 +38,11 @@ def main():
         answers = []
         for number in range(requests):
             if command and number == requests // 3:
-                answers[0].result()
-                subprocess.run(command, check=True)
+                concurrent.futures.wait(answers)
             answers.append(pool.submit(get, url))
+            if command and number == requests // 3 + concurrency:
+                time.sleep(HALF_WAY)
+                subprocess.run(command, check=True)
         for status, body in (answer.result() for answer in answers):
             statuses[str(status)] += 1
             pids.update(int(pid) for pid in re.findall(r"ProcessId: (\d+)", body))
