@@ -42,9 +42,10 @@ expect_several_processes() {
     say "ten requests $1 came from the processes $pids"
 }
 
-# The demo took at most 90 s and ended with the table and the URL; what the table shows is on this host, and as promised.
+# The demo took at most three times the minute that it takes on a machine that does nothing else, and ended with the table and the URL; what the table shows
+# is on this host, and as promised.
 expect_promised() { # LOG SECONDS
-    [ "$2" -le 90 ] || fail "make demo took $2 s, which is more than 90"
+    [ "$2" -le 180 ] || fail "make demo took $2 s, which is more than 180"
     [ "$(grep -Ec ' hello_0[0-3] +running ' "$1")" = 4 ] || fail "make demo shows no table of four running processes"
     [ "$(tail -n 1 "$1")" = "Try it: http://127.0.0.1:8080/hello" ] || fail "make demo does not end with the URL"
     inside sh -eu >"$clone/processes" <<'SHELL'
@@ -81,7 +82,7 @@ say "a bare Debian 12 is up ($init), with a clone of $(git -C "$checkout" rev-pa
 
 # What the README asks for, and nothing that a minimal Debian lacks.
 quietly bash -euc 'SUDO_FORCE_REMOVE=yes apt-get -qq purge --yes sudo && apt-get -qq update && apt-get -qq install --yes make'
-# A warm package cache, which the 90 s of the demo assume.
+# A warm package cache, which that time assumes.
 quietly apt-get -qq install --download-only --no-install-recommends --yes nginx python3-venv
 packages >"$clone/packages"
 snapshot >"$clone/before"

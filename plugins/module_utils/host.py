@@ -676,6 +676,12 @@ def ports_opened(own):
     return found
 
 
+def firewalld_default_zone():
+    """Return the name of the zone that ports belong to if none is named; firewalld.conf(5)."""
+    found = re.search(r"(?m)^\s*DefaultZone\s*=\s*(\S+)", read("/etc/firewalld/firewalld.conf"))
+    return found[1] if found else "public"
+
+
 def noted_ports(path):
     text = read(path)
     try:
@@ -771,7 +777,7 @@ def host_info(params):
         "selinux": "enabled" if selinux.enabled() else "disabled",
         **selinux_info(params, pid),
         "ports_opened": ports_opened(params["set_path"]),
-        "firewalld_running": any(process_name(pid) == "firewalld" for pid in pids()),
+        "firewalld": {"running": any(process_name(pid) == "firewalld" for pid in pids()), "default_zone": firewalld_default_zone()},
         "users": users,
         "users_missing": [name for name in params["users"] if name not in users],
         "groups_missing": [name for name in params["groups"] if not group_exists(name)],

@@ -10,8 +10,10 @@ Sources: selabel_file(5) for file_contexts and file_contexts.subs, semanage-fcon
 
 from __future__ import annotations
 
+import functools
 import os
 import re
+import subprocess
 
 try:
     import semanage  # of the operating system, for its own Python
@@ -21,6 +23,9 @@ except ImportError:
 CONFIG = "/etc/selinux"
 KERNEL = "/sys/fs/selinux"
 PORT_TYPES = ("http_port_t", "http_cache_port_t")  # which httpd_t may listen on, as apache.te of the targeted policy has it
+# Of these types in the targeted policy (policy/modules/kernel/corenetwork.te.in).
+STOCK_PORTS = [range(number, number + 1) for number in (80, 81, 443, 488, 8008, 8009, 8080, 8118, 8123, 8443, 9000)] + [range(10001, 10011)]
+SEMANAGE = "/usr/sbin/semanage"
 SUBTREE = "(/.*)?"  # at the end of a pattern: the directory and all below
 # Whom nginx, and a program that systemd's service starts, run as under the targeted policy, where they do not run yet.
 NGINX = "system_u:system_r:httpd_t:s0"
@@ -70,9 +75,19 @@ class Store:
 
     def has_port(self, number):
         if not self.handle:
-            return False
+            return any(number in ports for ports in self.ports_told)
         rc, records = semanage.semanage_port_list(self.handle)
         return rc >= 0 and any(_is_ours(record, number) for record in records)
+
+    @functools.cached_property
+    def ports_told(self):
+        """Ranges of ports of PORT_TYPES as semanage(8), which has a Python of its own, tells them; where it is not installed, those of the stock policy."""
+        if not os.path.exists(SEMANAGE):
+            return STOCK_PORTS
+        told = subprocess.run([SEMANAGE, "port", "--list", "--noheading"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout
+        rows = [row for row in (line.split(maxsplit=2) for line in told.splitlines()) if len(row) == 3 and row[0] in PORT_TYPES and row[1] == "tcp"]
+        bounds = [port.strip().partition("-") for row in rows for port in row[2].split(",")]
+        return [range(int(low), int(high or low) + 1) for low, _dash, high in bounds]
 
     def has_boolean(self, name):
         if not self.handle:

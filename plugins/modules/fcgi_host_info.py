@@ -151,7 +151,7 @@ options:
         type: dict
         default: {}
       ports:
-        description: TCP ports that are to be of the type C(http_port_t).
+        description: TCP ports that nginx is to be let listen on; they are of the type C(http_port_t) or C(http_cache_port_t).
         type: list
         elements: int
         default: []
@@ -292,7 +292,7 @@ selinux_missing:
   description:
     - What of O(selinux) the policy does not have. Each of C(contexts) has its C(pattern), its C(setype), and the C(target), which is the pattern as
       semanage(8) takes it where two paths are equivalent, as C(/run) and C(/var/run) are.
-    - Without libsemanage for the Python that runs this module nothing is known of ports and booleans, and all are told.
+    - Without libsemanage for the Python that runs this module, semanage(8) is asked for the ports, and all booleans are told.
   returned: success
   type: dict
   version_added: 1.1.0
@@ -323,12 +323,22 @@ ports_opened:
   returned: success
   type: dict
   version_added: 1.1.0
-  sample: {"firewalld": {"own": [{"port": 80, "zone": ""}], "others": [], "needed": []}, "selinux": {"own": [], "others": [], "needed": []}}
-firewalld_running:
-  description: Whether there is a process of firewalld.
+  sample:
+    firewalld: {"own": [{"port": 80, "remote": true, "zone": "public"}], "others": [], "needed": []}
+    selinux: {"own": [], "others": [], "needed": []}
+firewalld:
+  description: The firewall.
   returned: success
-  type: bool
+  type: dict
   version_added: 1.1.0
+  contains:
+    running:
+      description: Whether there is a process of it.
+      type: bool
+    default_zone:
+      description: The zone of ports for which none is named.
+      type: str
+      sample: public
 users:
   description: For each of O(users) that exists, by its name, its C(uid), C(gid), C(home) and C(shell).
   returned: success

@@ -577,7 +577,7 @@ def test_a_service_starts_at_boot_if_the_host_says_so(tmp_path, monkeypatch):
 
 
 def test_ports_are_told_by_who_opened_them_and_whether_others_need_them(look, directory):
-    http, https = ({"port": port, "zone": ""} for port in (80, 443))
+    http, https = ({"port": port, "remote": True, "zone": "public"} for port in (80, 443))
     manifest(directory / "sets/mine/fcgi_nginx", ports={"firewalld": [http], "selinux": [8081]})
     (directory / "sets/mine/opened_ports.json").write_text(json.dumps({"firewalld": [http], "selinux": [8082]}))
     manifest(directory / "sets/theirs/fcgi_nginx", ports={"firewalld": [http, https], "selinux": []})

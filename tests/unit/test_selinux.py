@@ -19,6 +19,7 @@ def policy(tmp_path, monkeypatch):
     """policy(NAME=TEXT, ...): the policy's files of contexts, local and subs_dist."""
     monkeypatch.setattr(selinux, "CONFIG", str(tmp_path))
     monkeypatch.setattr(selinux, "semanage", None)
+    monkeypatch.setattr(selinux, "SEMANAGE", str(tmp_path / "semanage"))
     (tmp_path / "config").write_text("SELINUX=enforcing\nSELINUXTYPE=strict\n")
     directory = tmp_path / "strict/contexts/files"
     directory.mkdir(parents=True)
@@ -55,10 +56,24 @@ def test_a_context_is_there_if_the_site_has_added_it_with_that_type(policy):
     assert found["contexts"][0] == {"pattern": RELEASES, "target": RELEASES, "setype": "httpd_sys_content_t"}
 
 
-def test_without_a_policy_or_libsemanage_everything_is_missing(policy):
-    wanted = {"contexts": {SOCKETS: "httpd_var_run_t"}, "ports": [80], "booleans": ["httpd_can_network_connect"]}
+def test_without_a_policy_or_semanage_everything_is_missing_but_the_ports_of_the_stock_policy(policy):
+    wanted = {"contexts": {SOCKETS: "httpd_var_run_t"}, "ports": [80, 8080, 8100], "booleans": ["httpd_can_network_connect"]}
     found = selinux.missing(wanted)
-    assert ([item["target"] for item in found["contexts"]], found["ports"], found["booleans"]) == ([SOCKETS], [80], wanted["booleans"])
+    assert ([item["target"] for item in found["contexts"]], found["ports"], found["booleans"]) == ([SOCKETS], [8100], wanted["booleans"])
+
+
+def test_without_libsemanage_for_this_python_semanage_is_asked_for_ports(policy, tmp_path):
+    script = tmp_path / "semanage"
+    script.write_text("""#!/bin/sh
+cat <<'END'
+http_cache_port_t              tcp      8080, 8118, 10001-10010
+http_cache_port_t              udp      3130
+http_port_t                    tcp      8100, 80, 81, 443
+pegasus_http_port_t            tcp      5988
+END
+""")
+    script.chmod(0o755)
+    assert selinux.missing({**NONE, "ports": [80, 8100, 8101, 10005, 10011, 3130, 5988]})["ports"] == [8101, 10011, 3130, 5988]
 
 
 class Semanage(types.SimpleNamespace):
@@ -96,7 +111,7 @@ def test_a_libsemanage_that_has_no_policy_knows_nothing(policy, monkeypatch):
     broken = Semanage([("http_port_t", "tcp", 80, 80)], {"on": 1})
     broken.semanage_connect = lambda handle: -1
     monkeypatch.setattr(selinux, "semanage", broken)
-    assert selinux.missing({**NONE, "ports": [80], "booleans": ["on"]}) == {"contexts": [], "ports": [80], "booleans": ["on"]}
+    assert selinux.missing({**NONE, "ports": [80, 8100], "booleans": ["on"]}) == {"contexts": [], "ports": [8100], "booleans": ["on"]}
 
 
 @pytest.mark.parametrize(("allowed", "answer"), [("1ff", True), ("ff", False)])
