@@ -645,7 +645,7 @@ def selinux_info(params, pid):
     """Return what is asked of SELinux's policy, where that is enabled; ``pid`` is the supervisor's."""
     wanted = params["selinux"]
     if not wanted or not (selinux.enabled() or wanted["ignore_selinux_state"]):
-        nothing = {"contexts": [], "ports": [], "booleans": []}
+        nothing: dict[str, list] = {"contexts": [], "ports": [], "booleans": []}
         return {"selinux_missing": nothing, "selinux_mislabelled": [], "selinux_targets": [], "selinux_lets_nginx_connect": None}
     nginx = nginx_pid("/run/nginx.pid")
     return {
