@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import pathlib
 import re
@@ -257,8 +256,7 @@ def test_a_stop_ends_a_start_that_waits(shell):
     (program,) = model.fcgi_model([{"name": "forum", "kind": "php_fpm", "root": "/srv", "start_delay": 1}], supervisor="fcgivisord")["programs"]
     _sh, option, script = shlex.split(dict(program["options"])["command"])
     # A shell cannot trap what was ignored when it started, as QUIT is in what another shell runs in the background; a supervisor's programs begin with it.
-    begin = functools.partial(signal.signal, signal.SIGQUIT, signal.SIG_DFL)
-    process = subprocess.Popen([shell, option, script], stdin=subprocess.DEVNULL, preexec_fn=begin)
+    process = subprocess.Popen(["env", "--default-signal=QUIT", shell, option, script], stdin=subprocess.DEVNULL)
     children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
     wait_for(children.read_text, "the process that waits")
     process.send_signal(signal.SIGQUIT)
