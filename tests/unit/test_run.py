@@ -50,7 +50,9 @@ def test_every_scenario_is_a_step_and_every_expectation_is_one_of_a_scenario():
 
 def test_a_step_that_hangs_is_ended(run_all, monkeypatch):
     monkeypatch.setattr(run, "PATIENCE", 1)
-    assert run_all(run.Step("slow", "unit", 1, "sleep 60"), seconds=60) == ["failed: longer than its 1 s"]
+    hanging = run.Step("slow", "unit", 1, "sleep 60")
+    assert run_all(hanging, seconds=60) == ["failed: longer than its 1 s"]
+    assert hanging.seconds < 30
 
 
 def test_all_steps_end_with_the_time_for_all(run_all):
