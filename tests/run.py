@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run the steps of "make test": python tests/run.py [STEP or GROUP ...]; without arguments, all of them.
 
-Two steps run at a time. Together they take about 40 minutes and have 82; a step that takes six times what it should is ended, for a
+Two steps run at a time. Together they take 40 to 65 minutes and have 82; a step that takes six times what it should is ended, for a
 busy machine takes twice as long and only one that hangs longer still. A step's output goes to
 .cache/logs/STEP.log; its end is shown if the step fails. A step that runs alone shows its output as it comes. All steps run, whatever fails; then
 a table of seconds, the lines that say what failed, and the verdict.
