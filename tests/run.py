@@ -36,7 +36,7 @@ TAIL = 60
 TELLING = re.compile(r"^(fatal: |failed: |ERROR|CRITICAL|E: |E  +|FAILED |\[ERROR\]|.*\bError: )")
 EXPLAINED = 3  # lines after one that tells
 SHOWN = 12  # lines of a failed step under the table
-WIDTH = 300  # characters of such a line
+WIDTH = 400  # characters of such a line: its beginning, and twice as much of its end, where a traceback has its error
 
 
 @dataclasses.dataclass
@@ -164,7 +164,11 @@ def telling_lines(text: str) -> list[str]:
     lines = text.splitlines()
     found = {number + more for number, line in enumerate(lines) if TELLING.match(line) for more in range(EXPLAINED + 1)}
     chosen = [lines[number] for number in sorted(found) if number < len(lines)] or lines
-    return [line[:WIDTH] for line in chosen if line.strip()][-SHOWN:]
+    return [shortened(line) for line in chosen if line.strip()][-SHOWN:]
+
+
+def shortened(line: str) -> str:
+    return line if len(line) <= WIDTH else f"{line[: WIDTH // 3]} ... {line[-2 * WIDTH // 3 :]}"
 
 
 def report(chosen: list[Step], seconds: float) -> int:

@@ -77,6 +77,11 @@ def test_the_end_of_a_run_tells_what_failed(run_all, capsys):
     ]  # fmt: skip
 
 
+def test_a_long_line_is_told_by_its_beginning_and_its_end():
+    (told,) = run.telling_lines('fatal: [b]: FAILED! => {"stderr": "Traceback ' + "x" * 1000 + 'ValueError: this one"}')
+    assert told.startswith("fatal: [b]: FAILED!") and told.endswith('ValueError: this one"}') and len(told) < run.WIDTH + 10
+
+
 @pytest.mark.parametrize(
     ("ours", "peer", "missed"),
     [

@@ -33,11 +33,18 @@ def get(address):
         return repr(error), ""
 
 
+def command(pid):
+    """The command line of a process, "" if it has ended; that may be at any moment, of a killed one also while it is read."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def master_of(body):
     """The master of the worker that wrote it, or 0 if that is an orphan: its parent is no master."""
     pid = json.loads(body)["master"]
-    title = pathlib.Path(f"/proc/{pid}/cmdline")
-    return pid if title.exists() and title.read_text().startswith("php-fpm: master process") else 0
+    return pid if command(pid).startswith("php-fpm: master process") else 0
 
 
 def supervisor_shows():

@@ -2,7 +2,8 @@
 
     visitor.py FILE URL VISITORS PAUSE
 
-PAUSE: seconds between two requests of one visitor. FILE: {"statuses": {"200": 10}, "gap": 0.3}; gap is the longest time in seconds without an answer of 200.
+PAUSE: seconds between two requests of one visitor. FILE: {"statuses": {"200": 10}, "gap": 0.3, "lost": []}; gap is the longest time in seconds without an
+answer of 200; lost are the first 20 requests that had another one, or none, as [when they ended, after how many seconds, with what].
 """
 
 import collections
@@ -19,6 +20,7 @@ path, url, visitors, pause = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(s
 stop = threading.Event()
 statuses = collections.Counter()
 good = [time.monotonic()]
+lost = []
 
 
 def visit():
@@ -34,10 +36,13 @@ def visit():
 
 def keep_visiting():
     while not stop.is_set():
+        begun = time.monotonic()
         status = visit()
         statuses[status] += 1
         if status == "200":
             good.append(time.monotonic())
+        else:
+            lost.append((time.strftime("%Y/%m/%d %H:%M:%S"), round(time.monotonic() - begun, 3), status))
         stop.wait(pause)
 
 
@@ -49,4 +54,4 @@ for thread in threads:
     thread.join()
 good = sorted([*good, time.monotonic()])
 with open(path, "w", encoding="utf-8") as file:
-    json.dump({"statuses": statuses, "gap": round(max(b - a for a, b in zip(good, good[1:])), 2)}, file)
+    json.dump({"statuses": statuses, "gap": round(max(b - a for a, b in zip(good, good[1:])), 2), "lost": lost[:20]}, file)

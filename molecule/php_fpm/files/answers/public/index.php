@@ -7,7 +7,8 @@ usleep(1000 * (int) ($_GET['milliseconds'] ?? 0));
 echo substr(json_encode([
     'master' => posix_getppid(),
     'user' => posix_getpwuid(posix_geteuid())['name'],
-    'pool' => fpm_get_status()['pool'],
+    // Of the process's title: fpm_get_status() tells nothing while another worker asks, and crashes while one starts (php/php-src#19974).
+    'pool' => substr(trim(file_get_contents('/proc/self/cmdline'), "\0 "), strlen('php-fpm: pool ')),
     'release' => basename(dirname(__DIR__)),
     'memory_limit' => ini_get('memory_limit'),
     'motto' => getenv('ANSWERS_MOTTO'),
