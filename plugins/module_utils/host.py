@@ -43,6 +43,9 @@ KILLED_WITHIN = 5  # seconds
 LOOK_EVERY = 0.1  # seconds
 NAMING_SECTIONS = ("program", "fcgi-program", "eventlistener", "group")
 OPENED_PORTS = "opened_ports.json"  # in a set's directory
+MASKED_SERVICES = "masked_services.json"  # in the directory of all sets
+# Web servers that ask FastCGI programs too, by the names of their processes, and where their configuration lies.
+WEB_SERVERS = {"apache2": "/etc/apache2", "httpd": "/etc/httpd", "caddy": "/etc/caddy", "lighttpd": "/etc/lighttpd"}
 ROLES = ("fcgi_app", "fcgi_nginx")  # whose generations lie in a set's directory
 TCP_LISTEN = "0A"  # the state, in /proc/net/tcp (include/net/tcp_states.h)
 SO_ACCEPTCON = 0x10000  # the flag of a listening socket, in /proc/net/unix (include/uapi/linux/net.h)
@@ -590,11 +593,20 @@ def starts_at_boot(service):
     return bool(glob.glob(f"/etc/rc[2-5].d/S[0-9][0-9]{glob.escape(service)}"))
 
 
+def services_masked(directory, services):
+    """Return {"own": those that the role fcgi_php_fpm noted in that directory before it masked them, "found": those of the services that are masked now}.
+
+    :raises ValueError: if the note cannot be read.
+    """
+    found = [service for service in services if os.path.realpath(f"/etc/systemd/system/{service.removesuffix('.service')}.service") == os.devnull]
+    return {"own": noted(os.path.join(directory, MASKED_SERVICES), [], "unmask"), "found": found}
+
+
 # Sets.
 
 
 def php_services_in_use(pool_dirs, conf):
-    """Return {name: why} of those php-fpm services of the distribution that serve others: by pools of their own, or asked by nginx.
+    """Return {name: why} of those php-fpm services of the distribution that serve others: by pools of their own, or asked by nginx or another web server.
 
     pool_dirs: {name: directory of its pools}. conf: nginx's configuration as it is on disk.
     """
@@ -609,7 +621,37 @@ def php_services_in_use(pool_dirs, conf):
             reasons[name] = f"it has pools of the site's own: {', '.join(own)}"
         elif wanted:
             reasons[name] = f"nginx asks it at {', '.join(wanted)}"
+        elif others := [reason for address in listens for reason in asked_by_others(address)]:
+            reasons[name] = others[0]
     return reasons
+
+
+def asked_by_others(address):
+    """Return why an address is in use, one reason for each file in which another web server that runs on this host names it."""
+    running = {process_name(pid) for pid in pids()}
+    return [
+        f"{server} asks it at {address}, as {path} has it"
+        for server, directory in WEB_SERVERS.items()
+        if server in running
+        for path in enabled_files(directory)
+        if names_address(read(path), address)
+    ]
+
+
+def enabled_files(directory):
+    """Return the files below a directory, but those of Debian's *-available, which count where *-enabled has a link to them."""
+    found = []
+    for folder, folders, files in os.walk(directory):
+        folders[:] = [one for one in folders if not one.endswith("-available")]
+        found += [os.path.join(folder, file) for file in files]
+    return sorted(found)
+
+
+def names_address(text, address):
+    """Whether a configuration names an address: "proxy:unix:/run/x.sock|fcgi://localhost" (Apache), "unix//run/x.sock" (Caddy), "127.0.0.1:9000"."""
+    if not address.startswith("/"):
+        return re.search(rf"(?<!\d){re.escape(address)}(?!\d)", text) is not None
+    return followed(address) in {followed("/" + path.lstrip("/")) for path in re.findall(r"/[^\s|\"'<>;,]+", text)}
 
 
 def followed(address):
@@ -682,12 +724,26 @@ def firewalld_default_zone():
     return found[1] if found else "public"
 
 
+def firewalld_zones():
+    """Return the names of the zones that there are, none where firewalld is not installed; firewalld.zones(5), DIRECTORIES."""
+    files = [file for directory in ("/etc/firewalld/zones", "/usr/lib/firewalld/zones") for file in names_in(directory)]
+    return sorted({os.path.splitext(file)[0] for file in files if file.endswith(".xml")})
+
+
 def noted_ports(path):
+    return noted(path, {}, "close")
+
+
+def noted(path, default, undo):
+    """Return what a note of the roles holds, the default where there is none.
+
+    :param undo: what is to be done by hand with what it was to remember. :raises ValueError: if it cannot be read.
+    """
     text = read(path)
     try:
-        return json.loads(text) if text else {}
+        return json.loads(text) if text else default
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): remove it, and close by hand what it was to remember: {text!r}") from None
+        raise ValueError(f"{path} is not JSON ({error}): remove it, and {undo} by hand what it was to remember: {text!r}") from None
 
 
 def other_sets(own):
@@ -774,10 +830,11 @@ def host_info(params):
         "supervisord": supervisord_info(params["supervisord_conf"], pid, answers(address)),
         "service_manager": "systemd" if os.path.isdir("/run/systemd/system") else "sysvinit",
         "services_enabled": {service: starts_at_boot(service) for service in params["services"]},
+        "services_masked": services_masked(os.path.dirname(params["set_path"]), params["services"]),
         "selinux": "enabled" if selinux.enabled() else "disabled",
         **selinux_info(params, pid),
         "ports_opened": ports_opened(params["set_path"]),
-        "firewalld": {"running": any(process_name(pid) == "firewalld" for pid in pids()), "default_zone": firewalld_default_zone()},
+        "firewalld": {"running": any(process_name(pid) == "firewalld" for pid in pids()), "default_zone": firewalld_default_zone(), "zones": firewalld_zones()},
         "users": users,
         "users_missing": [name for name in params["users"] if name not in users],
         "groups_missing": [name for name in params["groups"] if not group_exists(name)],

@@ -339,6 +339,11 @@ firewalld:
       description: The zone of ports for which none is named.
       type: str
       sample: public
+    zones:
+      description: Those that there are, none where firewalld is not installed.
+      type: list
+      elements: str
+      sample: [dmz, public]
 users:
   description: For each of O(users) that exists, by its name, its C(uid), C(gid), C(home) and C(shell).
   returned: success
@@ -366,8 +371,8 @@ digests:
   sample: {"/etc/systemd/system/fcgivisord.service": "da39a3ee5e6b4b0d3255bfef95601890afd80709"}
 php_services_in_use:
   description:
-    - Of O(php_pool_dirs), by their names, those that serve others, and why. They have pools besides the C(www) of their package, or nginx's configuration
-      passes requests to them.
+    - Of O(php_pool_dirs), by their names, those that serve others, and why. They have pools besides the C(www) of their package, or the configuration of
+      nginx, or of another web server that runs (Apache, Caddy, lighttpd), passes requests to them.
   returned: success
   type: dict
   version_added: 1.1.0
@@ -438,6 +443,14 @@ services_enabled:
   returned: success
   type: dict
   sample: {"nginx": true}
+services_masked:
+  description:
+    - Services of the distribution that the role C(fcgi_php_fpm) has masked, by what it notes before it does (C(own)), and those of O(services) that are
+      masked now (C(found)).
+  returned: success
+  type: dict
+  version_added: 1.1.0
+  sample: {"own": ["php8.2-fpm"], "found": ["php8.2-fpm"]}
 other_sets:
   description: The other sets on this host, by their names; of each the C(app) and the C(user) of every program that it declares.
   returned: success

@@ -3,12 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whose ports are whose: what a set noted that it opened, what it listens on now, and what other sets have and need. Private: the filter shows it.
 
-A port is whatever compares: a number for SELinux, a mapping with the zone for firewalld.
+A port is a number for SELinux, {"port", "zone"} for firewalld. An empty zone is any: that of a set which has left the firewall to others.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,7 +26,7 @@ def ledger(own: Ports, others: Ports, needed: Ports, *, listens: Ports, found_cl
     if state not in STATES:
         raise ValueError(f"fcgi_opened_ports: {state!r} is no state: it is one of {', '.join(STATES)}")
     # A port that another set opened becomes ours too: whichever of the two goes last closes it.
-    noted, ours = _sorted(own), _sorted([*own, *found_closed, *_common(listens, others)])
+    noted, ours = _sorted(own), _sorted([*own, *found_closed, *_common(others, listens)])
     gone = _without(noted, listens)
     closable = _without(gone, needed)
     return {
@@ -41,11 +40,17 @@ def ledger(own: Ports, others: Ports, needed: Ports, *, listens: Ports, found_cl
 
 
 def _common(one: Ports, other: Ports) -> Ports:
-    return [port for port in one if port in other]
+    return [port for port in one if any(_same(port, wanted) for wanted in other)]
 
 
 def _without(one: Ports, other: Ports) -> Ports:
-    return [port for port in one if port not in other]
+    return [port for port in one if not any(_same(port, wanted) for wanted in other)]
+
+
+def _same(one: Any, other: Any) -> bool:
+    if not isinstance(one, Mapping):
+        return bool(one == other)
+    return bool(one["port"] == other["port"] and (one["zone"] == other["zone"] or "" in (one["zone"], other["zone"])))
 
 
 def _sorted(ports: Iterable[Any]) -> Ports:
@@ -54,7 +59,4 @@ def _sorted(ports: Iterable[Any]) -> Ports:
 
 
 def _key(port: Any) -> tuple[Any, ...]:
-    """By zone and number; the rest only tells apart."""
-    if isinstance(port, Mapping):
-        return str(port.get("zone", "")), int(port["port"]), json.dumps(dict(port), sort_keys=True)
-    return "", int(port), ""
+    return (str(port["zone"]), int(port["port"])) if isinstance(port, Mapping) else ("", int(port))

@@ -390,6 +390,44 @@ def test_the_servers_of_an_upstream_are_asked_too(look, directory):
     assert found == {"php-fpm": "nginx asks it at /run/php/x.sock"}
 
 
+@pytest.mark.parametrize(
+    ("listen", "text", "named"),
+    [
+        ("{0}/www.sock", 'SetHandler "proxy:unix:{0}/www.sock|fcgi://localhost"', True),
+        ("{0}/www.sock", 'SetHandler "proxy:unix:{0}/link.sock|fcgi://localhost"', True),
+        ("{0}/www.sock", "php_fastcgi unix/{0}/www.sock", True),
+        ("{0}/www.sock", '"socket" => "{0}/www.sock"', True),
+        ("{0}/www.sock", 'SetHandler "proxy:unix:{0}/other.sock|fcgi://localhost"', False),
+        ("127.0.0.1:9000", "ProxyPassMatch ^/x fcgi://127.0.0.1:9000/srv", True),
+        ("127.0.0.1:9000", "Listen 127.0.0.1:90001", False),
+    ],
+)
+def test_a_php_fpm_that_another_web_server_asks_is_told(directory, monkeypatch, listen, text, named):
+    (directory / "link.sock").symlink_to(directory / "www.sock")
+    for folder in ("pool.d", "web/conf-available", "web/conf-enabled"):
+        (directory / folder).mkdir(parents=True)
+    listen, file = listen.format(directory), directory / "web/conf-enabled/php.conf"
+    (directory / "pool.d/www.conf").write_text(f"listen = {listen}")
+    (directory / "web/conf-available/php.conf").write_text(text.format(directory))
+    monkeypatch.setattr(host, "WEB_SERVERS", {pathlib.Path("/proc/self/comm").read_text().strip(): str(directory / "web")})
+
+    def told():
+        return host.php_services_in_use({"php-fpm": str(directory / "pool.d")}, "/no")
+
+    assert told() == {}, "what is only available is not asked"
+    file.symlink_to("../conf-available/php.conf")
+    assert told() == ({"php-fpm": f"{host.process_name(os.getpid())} asks it at {listen}, as {file} has it"} if named else {})
+    monkeypatch.setattr(host, "WEB_SERVERS", {"no-such-server": str(directory / "web")})
+    assert told() == {}, "a server that does not run asks nobody"
+
+
+def test_services_that_the_role_masked_are_told(look, directory):
+    (directory / "sets").mkdir()
+    assert look(set_path=str(directory / "sets/mine"))["services_masked"] == {"own": [], "found": []}
+    (directory / "sets/masked_services.json").write_text('["php8.2-fpm"]')
+    assert look(set_path=str(directory / "sets/mine"), services=["no-such-service"])["services_masked"] == {"own": ["php8.2-fpm"], "found": []}
+
+
 def test_executable_paths_are_told(look, command, directory):
     path = str(command())
     result = look(paths_executable=[path, str(directory), "/no/such/file"])

@@ -65,6 +65,14 @@ def test_ports_of_a_firewall_differ_by_their_zones():
     assert told(own=[public, internal], listens=[public, internal])["noted"] == [internal, public]
 
 
+def test_a_set_that_leaves_the_firewall_to_others_closes_nothing_that_it_listens_on_in_whatever_zone():
+    external, anywhere = {"port": 80, "zone": "external"}, {"port": 80, "zone": ""}
+    assert told(own=[external], listens=[anywhere])["close"] == []
+    assert told(own=[external], listens=[], needed=[anywhere])["close"] == []
+    assert told(own=[external], listens=[])["close"] == [external]
+    assert told(others=[external], listens=[anywhere])["ours"] == [external]
+
+
 def test_an_unknown_state_is_refused():
     with pytest.raises(AnsibleFilterError, match="'asleep' is no state: it is one of running, stopped, absent"):
         told(state="asleep")
