@@ -65,9 +65,15 @@ sed 's|^    health:|&\n      status: 418\n      deadline: 5|' "$scratch/new.yml"
 { printf 'all:\n  hosts:\n    web1:\n'; sed -n 's/^\([^-].*\)/      \1/p' "$scratch/wrong.yml"; } >"$scratch/wrong_on_web1.yml"
 "$checkout/tests/install_collection.sh" "$scratch" >/dev/null
 export ANSIBLE_COLLECTIONS_PATH=$scratch/installed ANSIBLE_HOST_PATTERN_MISMATCH=error ANSIBLE_INJECT_FACT_VARS=false
+export ANSIBLE_CALLBACK_PLUGINS=$checkout/molecule/shared/callback ANSIBLE_CALLBACKS_ENABLED=task_seconds,prepared FCGI_BUILT_MODULES=$checkout/.cache/built_modules
 
-"$tools/build" debian12
-for host in "${hosts[@]}"; do "$tools/host" start "$prefix-$host" localhost/webops-fastcgi:debian12; done
+"$tools/build" debian12-installed
+starting=()
+for host in "${hosts[@]}"; do
+    "$tools/host" start "$prefix-$host" localhost/webops-fastcgi:debian12-installed &
+    starting+=($!)
+done
+for pid in "${starting[@]}"; do wait "$pid"; done
 say "web1, web2 and tools1 are up"
 
 play deploy_fcgi.yml --diff -v

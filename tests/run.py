@@ -1,17 +1,20 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run the steps of "make test": python tests/run.py [STEP or GROUP ...]; without arguments, all of them.
+"""Run the steps of "make test".
 
-Two steps run at a time. Together they take 40 to 65 minutes and have 82; a step that takes six times what it should is ended, for a
-busy machine takes twice as long and only one that hangs longer still. A step's output goes to
-.cache/logs/STEP.log; its end is shown if the step fails. A step that runs alone shows its output as it comes. All steps run, whatever fails; then
-a table of seconds, the lines that say what failed, and the verdict.
+    python tests/run.py [STEP or GROUP ...]      those steps, and what they need; without arguments, all of them
+    python tests/run.py --list                   what there is
+
+Two steps run at a time, the longest first. A step that takes six times what it should is ended, for a busy machine takes twice as long and only one that
+hangs longer still. A step's output goes to .cache/logs/STEP.log; its end is shown at once if the step fails, and what needs it is not begun. All others
+run; then a table of seconds, the lines that say what failed, and the verdict. A step that runs alone shows its output as it comes.
+
+Where the time went is kept in .cache/seconds, see seconds.py; the longest tasks of each playbook stand at its end in the step's log.
 """
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import os
@@ -23,6 +26,8 @@ import sys
 import threading
 import time
 
+import seconds
+
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 LOGS = CHECKOUT / ".cache" / "logs"
 LANES = 2
@@ -30,6 +35,7 @@ DEADLINE = 82 * 60  # seconds for the whole run
 PATIENCE = 6  # a step hangs if it takes so many times what it should
 # Seconds that a scenario takes on a quiet machine of two cores while the other lane is busy too.
 SCENARIO_SECONDS = {"default": 500, "interrupted": 600, "php_fpm": 550, "pip": 200, "rhel": 550, "selinux": 190, "site": 370, "supervisord": 250}
+IMAGES = ("debian12", "debian13", "el9", "debian12-installed", "debian13-installed")
 HEARTBEAT = 60
 TAIL = 60
 # Lines that name a failure, of ansible-playbook, molecule, apt, pytest, ansible-lint and our scripts. What follows explains it.
@@ -45,7 +51,8 @@ class Step:
     group: str
     expected: int  # seconds on a quiet machine
     command: str
-    status: str = "not run"
+    needs: tuple[str, ...] = ()  # steps that have to pass before
+    status: str = "waiting"
     seconds: float = 0.0
     process: subprocess.Popen | None = None
 
@@ -58,23 +65,26 @@ class Step:
 def steps() -> list[Step]:
     """All steps, the long ones first: that fills two lanes best."""
     scenarios = sorted(path.parent.name for path in CHECKOUT.glob("molecule/*/molecule.yml"))
+    hosts = ("images",)
     every = [
+        Step("images", "images", 150, f"molecule/images/build {' '.join(IMAGES)} && tests/test_hosts.sh"),
         *(
             Step(
                 f"molecule-{name}",
                 "molecule",
                 SCENARIO_SECONDS.get(name, 300),
                 f"molecule --base-config .config/molecule/config.yml test --scenario-name {name}",
+                hosts,
             )
             for name in scenarios
         ),
-        Step("prod-example", "fresh", 240, "tests/prod_example.sh"),
-        Step("fresh-plain", "fresh", 90, "tests/fresh_machine.sh plain"),
-        Step("fresh-systemd", "fresh", 90, "tests/fresh_machine.sh systemd"),
+        Step("prod-example", "fresh", 240, "tests/prod_example.sh", hosts),
+        Step("fresh-plain", "fresh", 90, "tests/fresh_machine.sh plain", hosts),
+        Step("fresh-systemd", "fresh", 90, "tests/fresh_machine.sh systemd", hosts),
         Step("oldest-core", "fresh", 80, "tests/oldest_core.sh"),
         Step("sanity", "lint", 80, "tests/lint/sanity.sh"),
-        Step("functional", "functional", 340, "pytest tests/functional"),
-        Step("fcgivisord", "fcgivisord", 280, "pytest --numprocesses 2 tests/fcgivisor"),
+        Step("functional", "functional", 340, "pytest --numprocesses 3 --durations 15 tests/functional"),
+        Step("fcgivisord", "fcgivisord", 280, "pytest --numprocesses 4 --durations 15 tests/fcgivisor"),
         Step("pythons", "fcgivisord", 90, "tests/pythons.sh"),
         Step("ansible-lint", "lint", 80, "ansible-lint --offline"),
         Step("collection", "lint", 30, "tests/lint/collection.sh"),
@@ -91,10 +101,16 @@ def steps() -> list[Step]:
     return sorted(every, key=lambda step: -step.expected)
 
 
-def environment() -> dict[str, str]:
-    """The tools of .venv-test first, and logs without colours or boxes."""
-    tools = f"{CHECKOUT / '.venv-test' / 'bin'}:{os.environ['PATH']}"
-    return {**os.environ, "PATH": tools, "LC_ALL": "C.UTF-8", "NO_COLOR": "1", "MOLECULE_COMMAND_BORDERS": "false"}
+def environment(step: Step) -> dict[str, str]:
+    """The tools of .venv-test first, logs without colours or boxes, and the file for the callback task_seconds."""
+    tools = f"{CHECKOUT / '.venv-test' / 'bin'}:{os.environ.get('PATH', os.defpath)}"
+    return {
+        **os.environ, "PATH": tools, "LC_ALL": "C.UTF-8", "NO_COLOR": "1", "MOLECULE_COMMAND_BORDERS": "false", "FCGI_TASK_SECONDS": str(task_seconds(step)),
+    }  # fmt: skip
+
+
+def task_seconds(step: Step) -> pathlib.Path:
+    return LOGS / f"{step.name}.tasks.jsonl"
 
 
 def end(step: Step) -> None:
@@ -113,9 +129,11 @@ def run(step: Step, output, deadline: float) -> None:
         step.status = "failed: no time was left for it"
         return
     step.status = "running"
+    LOGS.mkdir(parents=True, exist_ok=True)
+    task_seconds(step).unlink(missing_ok=True)
     step.process = subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", step.command],
-        cwd=CHECKOUT, env=environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        cwd=CHECKOUT, env=environment(step), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     try:
         step.status = "passed" if step.process.wait(min(step.budget, left)) == 0 else "failed"
@@ -127,6 +145,7 @@ def run(step: Step, output, deadline: float) -> None:
 
 def run_logged(step: Step, deadline: float) -> None:
     print(f"{step.name}: {step.command}", flush=True)
+    LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{step.name}.log"
     with log.open("wb") as output:
         run(step, output, deadline)
@@ -137,26 +156,60 @@ def run_logged(step: Step, deadline: float) -> None:
         print(f"---- {step.name}: the end of {log.relative_to(CHECKOUT)}\n{tail}\n---- {step.name}: {step.status} after {step.seconds:.0f} s", flush=True)
 
 
-def run_all(chosen: list[Step], deadline: float) -> None:
-    LOGS.mkdir(parents=True, exist_ok=True)
-    queue = collections.deque(chosen)
+class Queue:
+    """The steps that wait, for several lanes. A step is ready when all that it needs have passed, and never begun when one of them has not."""
+
+    def __init__(self, chosen: list[Step]) -> None:
+        self.steps = {step.name: step for step in chosen}
+        self.changed = threading.Condition()
+
+    def take(self) -> Step | None:
+        """The next ready step, once there is one; None if no more can come."""
+        with self.changed:
+            while True:
+                for step in self.waiting():
+                    if lost := [name for name in step.needs if self.steps[name].status not in ("passed", "running", "waiting")]:
+                        step.status = f"failed: not begun, since it needs {lost[0]}"
+                        print(f"---- {step.name}: {step.status}", flush=True)
+                waiting = self.waiting()
+                ready = next((step for step in waiting if all(self.steps[name].status == "passed" for name in step.needs)), None)
+                if ready:
+                    ready.status = "running"
+                if ready or not waiting:
+                    return ready
+                self.changed.wait()
+
+    def waiting(self) -> list[Step]:
+        return [step for step in self.steps.values() if step.status == "waiting"]
+
+    def ended(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
+
+
+def run_all(chosen: list[Step], deadline: float) -> list[float]:
+    """Run all steps in two lanes; return after how many seconds each lane had nothing more to do."""
+    queue = Queue(chosen)
+    started = beat = time.monotonic()
+    ends = []
 
     def lane() -> None:
-        with contextlib.suppress(IndexError):
-            while True:
-                run_logged(queue.popleft(), deadline)
+        while step := queue.take():
+            run_logged(step, deadline)
+            queue.ended()
+        ends.append(time.monotonic() - started)
 
     lanes = [threading.Thread(target=lane, daemon=True) for _number in range(LANES)]
     for thread in lanes:
         thread.start()
-    started = beat = time.monotonic()
     while any(thread.is_alive() for thread in lanes):
         for thread in lanes:
             thread.join(1)
         if time.monotonic() - beat > HEARTBEAT:
             beat = time.monotonic()
             running = ", ".join(step.name for step in chosen if step.status == "running")
-            print(f"... {beat - started:.0f} s: {running} running, {len(queue)} waiting", flush=True)
+            print(f"... {beat - started:.0f} s: {running} running, {len(queue.waiting())} waiting", flush=True)
+    return sorted(ends)
 
 
 def telling_lines(text: str) -> list[str]:
@@ -171,11 +224,13 @@ def shortened(line: str) -> str:
     return line if len(line) <= WIDTH else f"{line[: WIDTH // 3]} ... {line[-2 * WIDTH // 3 :]}"
 
 
-def report(chosen: list[Step], seconds: float) -> int:
+def report(chosen: list[Step], ends: list[float]) -> int:
+    """Print the table, what failed and the verdict; ends: when each lane was done, in seconds."""
     print(f"\n{'step':<24}{'seconds':>8}{'quiet':>8}  result")
     for step in chosen:
         print(f"{step.name:<24}{step.seconds:>8.0f}{step.expected:>8}  {step.status}")
-    print(f"{'all':<24}{seconds:>8.0f}{DEADLINE:>8}")
+    print(f"{'sum':<24}{sum(step.seconds for step in chosen):>8.0f}{sum(step.expected for step in chosen):>8}")
+    print(f"lanes ended after {', '.join(f'{end:.0f}' for end in ends)} s; limit {DEADLINE} s")
     failed = [step for step in chosen if step.status != "passed"]
     for step in failed:
         log = LOGS / f"{step.name}.log"
@@ -185,25 +240,41 @@ def report(chosen: list[Step], seconds: float) -> int:
     return 1 if failed else 0
 
 
+def with_needs(chosen: list[Step], available: list[Step]) -> list[Step]:
+    names = {step.name for step in chosen} | {name for step in chosen for name in step.needs}
+    return [step for step in available if step.name in names]
+
+
 def main(wanted: list[str]) -> int:
     available = steps()
+    if wanted == ["--list"]:
+        for step in available:
+            print(f"{step.group:<12}{step.name:<24}{step.expected:>5} s  {step.command}")
+        return 0
     unknown = set(wanted) - {word for step in available for word in (step.name, step.group)}
     if unknown:
         print(f"No such step or group: {', '.join(sorted(unknown))}. Steps: {', '.join(step.name for step in available)}.", file=sys.stderr)
         return 2
-    chosen = [step for step in available if not wanted or {step.name, step.group} & set(wanted)]
+    asked = [step for step in available if not wanted or {step.name, step.group} & set(wanted)]
+    chosen = with_needs(asked, available)
     started = time.monotonic()
+    ends = []
     try:
-        if len(chosen) == 1:
-            print(f"{chosen[0].name}: {chosen[0].command}", flush=True)
-            run(chosen[0], None, started + DEADLINE)
+        if len(asked) == 1:
+            for step in sorted(chosen, key=lambda step: len(step.needs)):
+                print(f"{step.name}: {step.command}", flush=True)
+                run(step, None, started + DEADLINE)
+                if step.status != "passed":
+                    break
         else:
-            run_all(chosen, started + DEADLINE)
+            ends = run_all(chosen, started + DEADLINE)
     finally:
         for step in chosen:
             if step.process and step.process.poll() is None:
                 end(step)
-    return report(chosen, time.monotonic() - started)
+    kept = seconds.keep({step.name: step.seconds for step in chosen}, {step.name: task_seconds(step) for step in chosen}, CHECKOUT / ".cache" / "seconds")
+    print(f"\nWhere the time went: {kept.relative_to(CHECKOUT)}; tests/seconds.py compares two of them")
+    return report(chosen, ends or [time.monotonic() - started])
 
 
 if __name__ == "__main__":

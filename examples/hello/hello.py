@@ -11,5 +11,8 @@ def application(environ, start_response):
 
 
 if __name__ == "__main__":
+    # All processes wait for one connection, one gets it. flup goes on to wait if accept(2) says that it is gone; on a blocking socket the others hang in
+    # accept(2), where Python does not heed SIGTERM.
+    os.set_blocking(0, False)
     # No bindAddress: flup then serves the socket that the supervisor passes on file descriptor 0.
     WSGIServer(application).run()

@@ -32,10 +32,14 @@ def run_all(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "CHECKOUT", tmp_path)
 
     def call(*steps, seconds):
-        run.run_all(list(steps), time.monotonic() + seconds)
+        call.ends = run.run_all(list(steps), time.monotonic() + seconds)
         return [step.status for step in steps]
 
     return call
+
+
+def step(name, command, needs=()):
+    return run.Step(name, "unit", 60, command, needs)
 
 
 def test_a_machine_half_as_fast_still_ends_in_time():
@@ -56,21 +60,50 @@ def test_a_step_that_hangs_is_ended(run_all, monkeypatch):
 
 
 def test_all_steps_end_with_the_time_for_all(run_all):
-    slow = [run.Step(f"slow{number}", "unit", 60, "sleep 60") for number in range(run.LANES)]
-    statuses = run_all(*slow, run.Step("next", "unit", 60, "true"), seconds=1)
+    statuses = run_all(*(step(f"slow{number}", "sleep 60") for number in range(run.LANES)), step("next", "true"), seconds=1)
     assert statuses == ["failed: ended after 1 s, when the time for all was up"] * run.LANES + ["failed: no time was left for it"]
 
 
+def test_what_needs_a_failed_step_is_not_begun_and_all_else_runs(run_all, capsys):
+    bad, needy, neediest, good = step("bad", "false"), step("needy", "true", ("bad",)), step("neediest", "true", ("needy",)), step("good", "true")
+    statuses = run_all(bad, needy, neediest, good, seconds=60)
+    assert statuses == ["failed", "failed: not begun, since it needs bad", "failed: not begun, since it needs needy", "passed"]
+    assert "---- needy: failed: not begun, since it needs bad" in capsys.readouterr().out
+
+
+def test_a_step_begins_when_what_it_needs_has_passed(run_all, tmp_path):
+    made = tmp_path / "made"
+    needy = step("needy", f"test -e {made}", ("maker",))
+    assert run_all(needy, step("maker", f"sleep 0.3; touch {made}"), seconds=60) == ["passed", "passed"]
+
+
+def test_each_lane_tells_when_it_was_done(run_all):
+    run_all(step("short", "true"), step("long", "sleep 1"), seconds=60)
+    first, last = run_all.ends
+    assert first < 1 <= last
+
+
+def test_a_step_that_is_asked_for_brings_what_it_needs():
+    available = run.steps()
+    asked = [step for step in available if step.name == "molecule-default"]
+    assert {step.name for step in run.with_needs(asked, available)} == {"molecule-default", "images"}
+
+
+def test_every_step_that_is_needed_is_one():
+    available = run.steps()
+    assert {name for step in available for name in step.needs} <= {step.name for step in available}
+
+
 def test_a_step_says_whether_it_passed(run_all):
-    assert run_all(run.Step("good", "unit", 60, "true"), run.Step("bad", "unit", 60, "false | true"), seconds=60) == ["passed", "failed"]
+    assert run_all(step("good", "true"), step("bad", "false | true"), seconds=60) == ["passed", "failed"]
 
 
 def test_the_end_of_a_run_tells_what_failed(run_all, capsys):
     told = "TASK [x]\nok: [a]\nfatal: [b]: FAILED! => \n  msg: no space left\nPLAY RECAP"
-    steps = [run.Step("good", "unit", 60, "echo fatal: not this"), run.Step("bad", "unit", 60, f"echo '{told}'; false"), run.Step("mute", "unit", 60, "false")]
+    steps = [step("good", "echo fatal: not this"), step("bad", f"echo '{told}'; false"), step("mute", "false")]
     run_all(*steps, seconds=60)
     capsys.readouterr()
-    assert run.report(steps, 1) == 1
+    assert run.report(steps, [1.0]) == 1
     end = capsys.readouterr().out
     assert end.splitlines()[-6:] == [
         "---- bad: failed", "fatal: [b]: FAILED! => ", "  msg: no space left", "PLAY RECAP", "---- mute: failed", "1 passed, 2 failed bad mute",

@@ -2,12 +2,14 @@
 
     live.py JSON
 
-JSON: {"generations": [PATH...], "releases": {PATH: {FILE: SHA256}}}. Each PATH/current has to lead to all that its manifest declares, or all files named.
+JSON: {"generations": [PATH...], "releases": {PATH: {FILE: SHA256}}, "checks": [COMMAND...]}. Each PATH/current has to lead to all that its manifest
+declares, or all files named; each COMMAND, of a program that reads them, has to succeed.
 """
 
 import hashlib
 import json
 import os
+import subprocess
 import sys
 
 
@@ -28,6 +30,10 @@ def problems(wanted):
         yield from differences(live, declared, ".manifest.json")
     for path, declared in wanted["releases"].items():
         yield from differences(os.path.join(path, "current"), declared, ".fcgi-release.json")
+    for command in wanted["checks"]:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if done.returncode:
+            yield f"{' '.join(command)}: {done.stdout}"
 
 
 def differences(live, declared, description):

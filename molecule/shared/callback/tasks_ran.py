@@ -1,7 +1,7 @@
 # Copyright: webops.fastcgi contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fail a playbook that ran no task on some host of its inventory: molecule would call it a success."""
+"""Fail a playbook that ran no task on some host of its inventory: molecule would call it a success. End it when a host has failed: it cannot pass any more."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ type: aggregate
 short_description: fail a playbook that ran no task on some host
 description:
   - Ends the run with an error when some host of the inventory ran no task. With C(--limit), one host that ran a task is enough.
+  - Ends a play for all hosts, and with it the playbook, as soon as one has failed for good, unless the play itself says how many may.
 """
 
 
@@ -28,6 +29,8 @@ class CallbackModule(CallbackBase):
         self.expected = set()
 
     def v2_playbook_on_play_start(self, play):
+        if play.max_fail_percentage is None:
+            play.max_fail_percentage = 0
         self.expected = set(play.get_variable_manager().get_vars(play=play)["groups"]["all"])
 
     def v2_playbook_on_stats(self, stats):

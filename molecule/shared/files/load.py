@@ -1,8 +1,8 @@
 """Send requests to a URL from several threads and print what came back, as JSON.
 
-    load.py URL REQUESTS CONCURRENCY [COMMAND...]
+    load.py URL[,URL...] REQUESTS CONCURRENCY [COMMAND...]
 
-COMMAND runs when a third of the requests has been answered and the next ones are at work for HALF_WAY.
+Of several URLs each gets the same share. COMMAND runs when a third of the requests has been answered and the next ones are at work for HALF_WAY.
 The answer: {"statuses": {"200": 10}, "pids": [...], "seconds": 1.2}.
 """
 
@@ -32,14 +32,14 @@ def get(url):
 
 
 def main():
-    url, requests, concurrency, command = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
+    urls, requests, concurrency, command = sys.argv[1].split(","), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
     statuses, pids, started = collections.Counter(), set(), time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(concurrency) as pool:
         answers = []
         for number in range(requests):
             if command and number == requests // 3:
                 concurrent.futures.wait(answers)
-            answers.append(pool.submit(get, url))
+            answers.append(pool.submit(get, urls[number % len(urls)]))
             if command and number == requests // 3 + concurrency:
                 time.sleep(HALF_WAY)
                 subprocess.run(command, check=True)
