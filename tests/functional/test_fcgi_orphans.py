@@ -11,6 +11,7 @@ import shlex
 import socket
 import subprocess
 
+import host_info
 import pytest
 from supervisord import FCGIVISORD, OWN, Supervisord, wait_for
 
@@ -29,7 +30,7 @@ def look(host, run_module):
     """fcgi_host_info for programs of this host."""
 
     def call(*programs, **options):
-        return run_module("fcgi_host_info", {"url": host.url, "programs": programs, "supervisord_conf": "/none", "own": "/none", **options})
+        return run_module("fcgi_host_info", {**host_info.places(host.directory), "url": host.url, "programs": programs, **options})
 
     return call
 
