@@ -19,6 +19,7 @@ import pytest
 from command_line import Terminal, ctl
 from fcgivisor.diagnosis import start_command, who_may
 from harness import OURS, PATIENCE, PYTHON, PYTHON_FOR_ALL, THEIRS, Supervisor, wait_for
+from ports import free_port
 
 BEATING = """
 import os, socket, time
@@ -501,9 +502,7 @@ def test_the_configuration_is_looked_for_where_supervisorctl_looks(supervisor):
 
 
 def test_it_talks_http_too(supervisor):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     supervisor.sections["inet_http_server"] = {"port": f"127.0.0.1:{port}"}
     supervisor.program("mail").start()
     assert command_line.run("-s", f"http://127.0.0.1:{port}", "pid", "mail").stdout == f"{supervisor.pid('mail')}\n"

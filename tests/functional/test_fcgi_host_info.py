@@ -23,6 +23,7 @@ import pytest
 from ansible_collections.webops.fastcgi.plugins.module_utils import host, nginx_conf
 from ansible_collections.webops.fastcgi.plugins.modules import fcgi_host_info
 from forked import run_forked
+from ports import free_port
 
 USER = "nobody"
 
@@ -59,11 +60,6 @@ def refused(run_module, directory):
         return result["msg"]
 
     return call
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 LISTENER = """
