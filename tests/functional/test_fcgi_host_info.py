@@ -25,6 +25,8 @@ from ansible_collections.webops.fastcgi.plugins.modules import fcgi_host_info
 from forked import run_forked
 from ports import free_port
 
+pytestmark = pytest.mark.machine
+
 USER = "nobody"
 
 

@@ -17,6 +17,8 @@ import pytest
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationStore
 from ports import free_port
 
+pytestmark = pytest.mark.machine
+
 _MAIN = """
 daemon off;
 user root;

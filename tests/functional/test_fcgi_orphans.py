@@ -15,6 +15,8 @@ import pytest
 from ports import free_port
 from supervisord import FCGIVISORD, OWN, Supervisord, wait_for
 
+pytestmark = pytest.mark.machine
+
 STUBBORN = "/bin/sh -c 'trap \"\" TERM; echo ready; while :; do sleep 0.1; done'"
 
 

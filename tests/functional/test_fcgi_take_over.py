@@ -11,6 +11,8 @@ import host_info
 import pytest
 from supervisord import FCGIVISORD, OWN, Supervisord
 
+pytestmark = pytest.mark.machine
+
 
 @pytest.fixture
 def former(tmp_path):
