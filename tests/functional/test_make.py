@@ -71,3 +71,14 @@ def test_the_demo_starts_with_a_locale_that_this_machine_does_not_have(variable,
 
 def test_every_target_that_help_lists_is_started_here(make):
     assert re.findall(r"^make ([a-z-]+) ", make("help"), re.MULTILINE) == list(STARTS)
+
+
+def test_a_virtual_environment_is_made_of_debians_python_though_another_one_comes_first(tmp_path):
+    other = tmp_path / "python3"
+    other.write_text(f'#!/bin/sh\ntouch {tmp_path}/asked\nexec /usr/bin/python3 "$@"\n')
+    other.chmod(0o755)
+    (tmp_path / "requirements.txt").touch()
+    command = ["/usr/bin/env", "-i", f"PATH={tmp_path}:/usr/bin:/bin", CHECKOUT / ".ci/venv", tmp_path / "venv", tmp_path / "requirements.txt"]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    assert (tmp_path / "venv/bin/python").resolve() == pathlib.Path("/usr/bin/python3").resolve()
+    assert not (tmp_path / "asked").exists()
