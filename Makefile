@@ -5,7 +5,14 @@
 # Everything that the tests run on this machine; the test hosts are built by molecule/images/build.
 PACKAGES := podman crun netavark iptables mmdebstrap nginx supervisor golang-go fcgiwrap php8.2-fpm openssl python3-venv shellcheck
 COLLECTION := .cache/collections/ansible_collections/webops/fastcgi
-RUN := .venv-test/bin/python tests/run.py
+# More options for what a target starts: make demo ARGS=--diff, make unit ARGS=--list
+ARGS :=
+RUN := .venv-test/bin/python tests/run.py $(ARGS)
+BENCH_PACKAGES := gcc libc6-dev multiwatch
+# Who starts us may have neither (env -i, cron(8), a container), and a locale that this machine has not (ssh brings it), which Ansible refuses.
+export PATH := $(if $(PATH),$(PATH):)/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export HOME := $(or $(HOME),$(shell getent passwd "$$(id -u)" | cut -d: -f6))
+export LC_ALL := C.UTF-8
 # resolv.conf(5): where a network loses packets, a name server is asked again after 1 s, and not given up after two tries of 5 s.
 export RES_OPTIONS ?= timeout:1 attempts:6
 
@@ -15,11 +22,11 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 28
 
 demo: .venv/installed $(COLLECTION) ## nginx, the supervisor and a FastCGI program on this machine (as root); again: no change
-	.venv/bin/ansible-playbook -i inventories/demo playbooks/deploy_fcgi.yml
+	.venv/bin/ansible-playbook $(ARGS) -i inventories/demo playbooks/deploy_fcgi.yml
 	@echo "Try it: http://127.0.0.1:8080/hello"
 
 demo-clean: .venv/installed $(COLLECTION) ## removes what "make demo" made, except packages
-	.venv/bin/ansible-playbook -i inventories/demo playbooks/remove_fcgi.yml -e fcgi_hosts=fcgi
+	.venv/bin/ansible-playbook $(ARGS) -i inventories/demo playbooks/remove_fcgi.yml -e fcgi_hosts=fcgi
 	@rm -rf .venv $(COLLECTION)
 	@rmdir --parents --ignore-fail-on-non-empty $(dir $(COLLECTION))
 
@@ -39,7 +46,7 @@ functional: packages .venv-test/installed $(COLLECTION) ## modules against real 
 	@$(RUN) functional
 
 fcgivisord: packages .venv-test/installed $(COLLECTION) ## the bundled supervisor, with real processes; about 5 minutes; FCGIVISOR_PYTHON=path: under another Python
-	@.venv-test/bin/pytest --numprocesses 3 tests/fcgivisor
+	@.venv-test/bin/pytest --numprocesses 4 $(ARGS) tests/fcgivisor
 
 molecule: packages .venv-test/installed $(COLLECTION) ## SCENARIO=name: one scenario on real hosts (default: "default")
 	@$(RUN) molecule-$(or $(SCENARIO),default)
@@ -48,11 +55,11 @@ fresh: packages .venv-test/installed $(COLLECTION) ## "make demo" of the last co
 	@$(RUN) fresh
 
 bench: packages .venv-test/installed $(COLLECTION) ## deployment times, ours beside the usual way
-	.venv-test/bin/python bench/deploy/run.py
+	.venv-test/bin/python bench/deploy/run.py $(ARGS)
 
 bench-supervisors: packages .venv-bench/installed ## the bundled supervisor beside supervisord, circus, php-fpm, multiwatch and systemd
-	@.ci/packages gcc libc6-dev multiwatch
-	.venv-bench/bin/python bench/supervisors/run.py
+	@.ci/packages $(BENCH_PACKAGES)
+	.venv-bench/bin/python bench/supervisors/run.py $(ARGS)
 
 packages:
 	@.ci/packages $(PACKAGES)

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -30,23 +34,60 @@ COLLECTIONS = _collections_root()
 sys.path.insert(0, str(COLLECTIONS))
 
 
-def execute_module(module, args, check=False, diff=False, python=sys.executable, env=None, timeout=120):
+def execute_module(module, args, check=False, diff=False, python=None, env=None, timeout=120):
     """Run a module of the collection in a process of its own, as Ansible does on a host, and return its result (dict).
 
-    env: environment variables in addition to those of the tests. A PYTHONPATH among them is searched before the collection.
+    python, env: another interpreter, and environment variables in addition to those of the tests. A PYTHONPATH among them is searched before the collection.
     """
-    args = {**args, "_ansible_check_mode": check, "_ansible_diff": diff}
-    path = [*filter(None, [(env or {}).get("PYTHONPATH")]), str(COLLECTIONS)]
-    done = subprocess.run(
-        [str(python), "-m", f"ansible_collections.webops.fastcgi.plugins.modules.{module}"],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": args}), env={**os.environ, **(env or {}), "PYTHONPATH": os.pathsep.join(path)},
-        capture_output=True, text=True, timeout=timeout, check=False,
-    )  # fmt: skip
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    assert lines, f"{module} printed no result.\nstdout: {done.stdout}\nstderr: {done.stderr}"
+    args = json.dumps({"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check, "_ansible_diff": diff}})
+    name = f"ansible_collections.webops.fastcgi.plugins.modules.{module}"
+    path = os.pathsep.join([*filter(None, [(env or {}).get("PYTHONPATH")]), str(COLLECTIONS)])
+    environment = {**os.environ, **(env or {}), "PYTHONPATH": path}
+    if python or env:
+        command = [str(python or sys.executable), "-m", name]
+        done = subprocess.run(command, input=args, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+        stdout, stderr = done.stdout, done.stderr
+    else:
+        stdout, stderr = _module_server().run(name, args, environment, timeout)
+    lines = [line for line in stdout.splitlines() if line.startswith("{")]
+    assert lines, f"{module} printed no result.\nstdout: {stdout}\nstderr: {stderr}"
     result = json.loads(lines[-1])
-    result["_stderr"] = done.stderr
+    result["_stderr"] = stderr
     return result
+
+
+class ModuleServer:
+    """Modules as children of a Python that has imported Ansible: most of a module's time would go by with that."""
+
+    def __init__(self):
+        self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, str(CHECKOUT / "tests" / "module_server.py")]
+            self._process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(COLLECTIONS)})
+
+    def run(self, module, stdin, environment, timeout):
+        """Returns what it wrote to stdout and to stderr. After so many seconds it is killed."""
+        request = {"module": module, "directory": os.getcwd(), "environment": environment, "timeout": timeout}
+        reader, writer = os.pipe()
+        with os.fdopen(reader) as stdout, tempfile.TemporaryFile("w+") as stderr, tempfile.TemporaryFile("w+") as arguments:
+            arguments.write(stdin)
+            arguments.seek(0)
+            socket.send_fds(self._requests, [json.dumps(request).encode()], [arguments.fileno(), writer, stderr.fileno()])
+            os.close(writer)
+            written = stdout.read()
+            stderr.seek(0)
+            return written, stderr.read()
+
+    def end(self):
+        self._requests.close()
+        self._process.wait()
+
+
+@functools.cache
+def _module_server():
+    server = ModuleServer()
+    atexit.register(server.end)
+    return server
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
+TOOLS = pathlib.Path(sys.executable).parent
 IMAGES = CHECKOUT / "molecule" / "images"
 HOST = "fcgi-bench"
 # What an unchanged deployment is to reach: at so many applications at most so many times its seconds at 1, ...
@@ -43,6 +44,12 @@ def run(*command: object, **options) -> None:
     done = subprocess.run([str(word) for word in command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options)
     if done.returncode:
         raise SystemExit(f"{' '.join(map(str, command))} failed:\n{done.stdout[-4000:]}")
+
+
+def print_versions() -> None:
+    """Of what is measured with. What is missing is missed here, and not after the minutes that an image takes."""
+    for command in ([str(TOOLS / "ansible-playbook"), "--version"], ["go", "version"], ["podman", "--version"]):
+        print(subprocess.run(command, text=True, stdout=subprocess.PIPE, check=True).stdout.partition("\n")[0], flush=True)
 
 
 def fresh_host(binary: pathlib.Path) -> None:
@@ -74,7 +81,7 @@ def playbook(name: str, size: int, directory: pathlib.Path) -> float:
     }
     inventory.write_text(json.dumps({"all": {"hosts": {HOST: variables}}}))
     started = time.monotonic()
-    run("ansible-playbook", "-i", inventory, HERE / PLAYBOOKS[name][0], env=dict(os.environ, ANSIBLE_HOST_PATTERN_MISMATCH="error"))
+    run(TOOLS / "ansible-playbook", "-i", inventory, HERE / PLAYBOOKS[name][0], env=dict(os.environ, ANSIBLE_HOST_PATTERN_MISMATCH="error"))
     return time.monotonic() - started
 
 
@@ -117,7 +124,11 @@ def main() -> int:
     parser.add_argument("--ours", type=int, nargs="*", default=OUR_SIZES, metavar="N", help="numbers of applications")
     parser.add_argument("--fcgivisord", type=int, nargs="*", default=FCGIVISORD_SIZES, metavar="N", help="numbers of applications")
     parser.add_argument("--peer", type=int, nargs="*", default=PEER_SIZES, metavar="N", help="numbers of applications")
+    parser.add_argument("--versions", action="store_true", help="print those of the tools, and measure nothing")
     options = parser.parse_args()
+    print_versions()
+    if options.versions:
+        return 0
     with tempfile.TemporaryDirectory() as scratch:
         directory = pathlib.Path(scratch)
         binary = directory / "sleeper"

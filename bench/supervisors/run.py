@@ -437,6 +437,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("measurements", nargs="*", choices=[[], *MEASUREMENTS], default=[], metavar="|".join(MEASUREMENTS))
     chosen = parser.parse_args().measurements
+    subprocess.run(["cc", "-O2", "-o", WORKER, HERE / "worker.c"], check=True)
     for name, measure in MEASUREMENTS.items():
         if not chosen or name in chosen:
             measure()
@@ -451,5 +452,4 @@ with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
     PHP_FPM = next(pathlib.Path("/usr/sbin").glob("php-fpm*"), "php-fpm")
     if __name__ == "__main__":
         os.chmod(scratch, 0o755)
-        subprocess.run(["cc", "-O2", "-o", WORKER, HERE / "worker.c"], check=True)
         sys.exit(main())

@@ -53,13 +53,6 @@ def unix_connection(path):
     return connection
 
 
-def free_port():
-    """A TCP port of the loopback interface that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class _Transport(xmlrpc.client.Transport):
     def __init__(self, path, headers):
         super().__init__(headers=headers)

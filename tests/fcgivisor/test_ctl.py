@@ -19,6 +19,7 @@ import pytest
 from command_line import Terminal, ctl
 from fcgivisor.diagnosis import start_command, who_may
 from harness import OURS, PATIENCE, PYTHON, PYTHON_FOR_ALL, THEIRS, Supervisor, wait_for
+from ports import free_port
 
 BEATING = """
 import os, socket, time
@@ -29,6 +30,16 @@ while True:
     notify.send(b"WATCHDOG=1")
     time.sleep(0.5)
 """
+
+
+@pytest.fixture
+def in_a_place_of_its_own(tmp_path, monkeypatch):
+    """Where a configuration is found that says nothing, before this machine's, by a command that is not told of any."""
+    (tmp_path / "supervisord.conf").write_text("[supervisorctl]\n")
+    monkeypatch.chdir(tmp_path)
+
+
+without_configuration = pytest.mark.usefixtures("in_a_place_of_its_own")
 
 
 @pytest.fixture(params=[OURS, THEIRS])
@@ -371,6 +382,7 @@ def test_json_of_the_status_holds_what_the_table_holds(supervisor):
     assert mail["memory"] > 0
 
 
+@without_configuration
 def test_json_of_an_error_is_a_document_too(directory):
     told = command_line.run("--json", "-s", f"unix://{directory}/none.sock", "start", "mail")
     assert told.returncode == 7
@@ -380,6 +392,7 @@ def test_json_of_an_error_is_a_document_too(directory):
 # A supervisor that cannot be reached
 
 
+@without_configuration
 def test_a_supervisor_that_does_not_run_is_named_with_the_way_out(directory):
     url = f"unix://{directory}/none.sock"
     for words, code in (("start mail", 7), ("status", 4), ("reread", 7)):
@@ -389,6 +402,7 @@ def test_a_supervisor_that_does_not_run_is_named_with_the_way_out(directory):
         assert "To start it:" in told.stderr
 
 
+@without_configuration
 def test_a_socket_without_a_supervisor_refuses_as_supervisorctl_says(directory):
     with socket.socket(socket.AF_UNIX) as abandoned:
         abandoned.bind(f"{directory}/dead.sock")
@@ -439,6 +453,7 @@ def _as_nobody(function):
     return text
 
 
+@without_configuration
 def test_something_else_behind_the_socket_is_said_to_be_no_supervisor(directory):
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(f"{directory}/other.sock")
@@ -500,15 +515,15 @@ def test_the_configuration_is_looked_for_where_supervisorctl_looks(supervisor):
     assert command_line.run("pid", cwd=supervisor.directory).stdout == f"{supervisor.process.pid}\n"
 
 
+@without_configuration
 def test_it_talks_http_too(supervisor):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     supervisor.sections["inet_http_server"] = {"port": f"127.0.0.1:{port}"}
     supervisor.program("mail").start()
     assert command_line.run("-s", f"http://127.0.0.1:{port}", "pid", "mail").stdout == f"{supervisor.pid('mail')}\n"
 
 
+@without_configuration
 def test_a_wrong_command_line_is_told_in_one_sentence(directory):
     for words in (["--nonsense"], ["-s", "ftp://nowhere", "pid"], ["-c", f"{directory}/none.conf", "pid"], ["-s", "http://a:port", "pid"]):
         told = command_line.run(*words)
@@ -612,6 +627,7 @@ def test_the_shell_asks_before_it_shuts_the_supervisor_down(supervisor):
     assert supervisor.process.wait(PATIENCE) == 0
 
 
+@without_configuration
 def test_the_shell_outlives_its_supervisor_and_goes_on_with_another(supervisor, directory):
     supervisor.start()
     terminal = Terminal("-s", f"unix://{directory}/none.sock")

@@ -11,7 +11,8 @@ import http.client
 import subprocess
 
 import pytest
-from harness import PATIENCE, SLEEP, TOOLS, free_port, unix_connection
+from harness import PATIENCE, SLEEP, TOOLS, unix_connection
+from ports import free_port
 
 SHA = "{SHA}" + hashlib.sha1(b"secret: it is").hexdigest()
 CALL = b"<?xml version='1.0'?><methodCall><methodName>supervisor.getAPIVersion</methodName><params></params></methodCall>"

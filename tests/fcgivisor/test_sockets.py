@@ -16,6 +16,7 @@ import sys
 
 import pytest
 from harness import PATIENCE, wait_for
+from ports import free_port
 
 # Answers each connection with its process ID and the number of its program, and serves the next one.
 SERVER = """
@@ -53,12 +54,6 @@ def ask(address):
     """Who answers at an address."""
     with connect(address) as client:
         return client.recv(100).decode()
-
-
-def free_port(family=socket.AF_INET, host="127.0.0.1"):
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
 
 
 def permissions(path):
@@ -115,10 +110,10 @@ def test_connections_wait_after_a_program_has_failed_for_good(supervisor):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 def test_tcp(supervisor, script, host):
-    port = free_port(socket.AF_INET6 if host == "::1" else socket.AF_INET, host)
+    address = socket.getaddrinfo(host, None)[0][4][0]
+    port = free_port(address)
     url = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
     supervisor.fcgi("shop", command=script("server", SERVER), socket=url).start()
-    address = "127.0.0.1" if host == "localhost" and socket.getaddrinfo(host, port)[0][0] == socket.AF_INET else host.replace("localhost", "::1")
     assert ask((address, port)) == f"shop {supervisor.pid('shop')}"
 
 

@@ -11,7 +11,8 @@ import socket
 import xmlrpc.client
 
 import pytest
-from harness import free_port, wait_for
+from harness import wait_for
+from ports import free_port
 
 IGNORES_TERM = "/bin/sh -c 'trap \"\" TERM; echo ready; while :; do sleep 600; done'"
 

@@ -35,7 +35,11 @@ files=%(here)s/conf.d/*.conf
 """
 
 
-def wait_for(condition, what, seconds=15):
+# Seconds after which what is waited for will not come any more. Only a test that fails waits so long, however loaded the machine is.
+PATIENCE = 60
+
+
+def wait_for(condition, what, seconds=PATIENCE):
     """Wait until condition() is true, and return it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

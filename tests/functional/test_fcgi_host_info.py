@@ -18,10 +18,14 @@ import sys
 import tempfile
 from contextlib import contextmanager
 
+import host_info
 import pytest
 from ansible_collections.webops.fastcgi.plugins.module_utils import host, nginx_conf
 from ansible_collections.webops.fastcgi.plugins.modules import fcgi_host_info
 from forked import run_forked
+from ports import free_port
+
+pytestmark = pytest.mark.machine
 
 USER = "nobody"
 
@@ -40,17 +44,24 @@ def look(run_module, directory):
     """Run the module; nothing of this machine's own supervisord and nginx gets in."""
 
     def call(**args):
-        own = {"url": f"unix://{directory}/supervisor.sock", "nginx_conf": str(directory / "nginx.conf"), "supervisord_conf": str(directory / "none.conf")}
-        result = run_module("fcgi_host_info", {**own, **args})
+        result = run_module("fcgi_host_info", {**host_info.places(directory), **args})
         assert result.get("changed") is False, result
+        assert result["nginx"]["pid_file"] == f"{directory}/nginx.pid", "the test looks at this machine's nginx"
         return result
 
     return call
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+@pytest.fixture
+def refused(run_module, directory):
+    """Run the module, which fails; returns what it says."""
+
+    def call(**args):
+        result = run_module("fcgi_host_info", {**host_info.places(directory), **args})
+        assert result["failed"], result
+        return result["msg"]
+
+    return call
 
 
 LISTENER = """
@@ -224,9 +235,8 @@ def test_another_user_than_root_is_told_that_it_takes_root():
     assert result["failed"] and f"this ran as uid {pwd.getpwnam(USER).pw_uid}: give the play become: true" in result["msg"]
 
 
-def test_an_address_that_is_none_is_an_error_that_shows_it(run_module):
-    result = run_module("fcgi_host_info", {"listens": [{"app": "shop", "address": "somewhere"}]})
-    assert result["failed"] and result["msg"] == "'somewhere' is neither unix:///PATH nor tcp://HOST:PORT"
+def test_an_address_that_is_none_is_an_error_that_shows_it(refused):
+    assert refused(listens=[{"app": "shop", "address": "somewhere"}]) == "'somewhere' is neither unix:///PATH nor tcp://HOST:PORT"
 
 
 # Names.
@@ -376,17 +386,17 @@ def test_a_php_fpm_of_the_distribution_that_others_need_is_told(look, directory,
     (directory / "link.sock").symlink_to(directory / "www.sock")
     for name, text in pools.items():
         (directory / "pool.d" / name).write_text(text.format(directory))
-    (directory / "nginx.conf").write_text(f"http {{ server {{ location / {{ {passed.format(directory)}\n }} }} }}")
+    host_info.write_nginx_conf(directory, f"http {{ server {{ location / {{ {passed.format(directory)}\n }} }} }}")
     dirs = {"php8.2-fpm": str(directory / "pool.d"), "php8.4-fpm": "/no/such/dir"}
-    found = look(php_pool_dirs=dirs, nginx_conf=str(directory / "nginx.conf"))["php_services_in_use"]
+    found = look(php_pool_dirs=dirs)["php_services_in_use"]
     assert found == ({"php8.2-fpm": reason.format(directory)} if reason else {})
 
 
 def test_the_servers_of_an_upstream_are_asked_too(look, directory):
     (directory / "pool.d").mkdir()
     (directory / "pool.d" / "www.conf").write_text("listen = /run/php/x.sock")
-    (directory / "nginx.conf").write_text("http { upstream php { server unix:/run/php/x.sock; } }")
-    found = look(php_pool_dirs={"php-fpm": str(directory / "pool.d")}, nginx_conf=str(directory / "nginx.conf"))["php_services_in_use"]
+    host_info.write_nginx_conf(directory, "http { upstream php { server unix:/run/php/x.sock; } }")
+    found = look(php_pool_dirs={"php-fpm": str(directory / "pool.d")})["php_services_in_use"]
     assert found == {"php-fpm": "nginx asks it at /run/php/x.sock"}
 
 
@@ -439,9 +449,10 @@ def test_the_service_manager_is_systemd_where_it_is_pid_1(look):
 
 
 def test_a_running_nginx_is_found_by_its_own_configuration(look, directory):
-    (directory / "nginx.conf").write_text(
-        f'# user nobody;\nuser www-data "daemon"; # theirs\npid {directory}/nginx.pid;\nerror_log stderr notice;\ndaemon off;\n'
-        f"events {{}}\nhttp {{ access_log off; server {{ listen unix:{directory}/nginx.sock; }} }}\n"
+    host_info.write_nginx_conf(
+        directory,
+        f'# user nobody;\nuser www-data "daemon"; # theirs\nerror_log stderr notice;\ndaemon off;\n'
+        f"events {{}}\nhttp {{ access_log off; server {{ listen unix:{directory}/nginx.sock; }} }}\n",
     )
     before = look()["nginx"]
     assert (before["user"], before["group"], before["running"]) == ("www-data", "daemon", False)
@@ -496,7 +507,7 @@ def test_the_account_of_nginx_is_by_its_configuration_else_as_compiled_in(direct
 
 
 def test_nginx_is_read_with_its_includes_and_what_is_a_servers_is_not_the_masters(look, directory):
-    (directory / "nginx.conf").write_text("http { server { error_log /var/log/one-server.log; } }\ninclude main/*.conf;\nuser late; # the first one counts\n")
+    host_info.write_nginx_conf(directory, "http { server { error_log /var/log/one-server.log; } }\ninclude main/*.conf;\nuser late; # the first one counts\n")
     (directory / "main").mkdir()
     (directory / "main" / "a.conf").write_text(f"user www-data 'daemon';\nerror_log {directory}/error.log;\n")
     found = look()["nginx"]
@@ -513,7 +524,7 @@ def test_nginx_is_read_with_its_includes_and_what_is_a_servers_is_not_the_master
     ],
 )
 def test_a_directory_that_nginx_includes_is_no_problem(look, directory, text):
-    (directory / "nginx.conf").write_text(text.replace("{here}", str(directory)))
+    host_info.write_nginx_conf(directory, text.replace("{here}", str(directory)))
     (directory / "http.conf").write_text("http { include conf.d/*.conf; }")
     assert look(nginx_link=f"{directory}/conf.d/fcgi-default.conf")["nginx"]["problems"] == []
 
@@ -529,7 +540,7 @@ def test_a_directory_that_nginx_includes_is_no_problem(look, directory, text):
     ],
 )
 def test_a_directory_that_nginx_does_not_include_is_a_problem(look, directory, text, included):
-    (directory / "nginx.conf").write_text(text)
+    host_info.write_nginx_conf(directory, text)
     (problem,) = look(nginx_link=f"{directory}/conf.d/fcgi-default.conf")["nginx"]["problems"]
     assert f"includes {included.replace('{here}', str(directory))}, and so not {directory}/conf.d/fcgi-default.conf" in problem
     assert "set fcgi_nginx_include_dir" in problem
@@ -540,7 +551,7 @@ def test_a_port_that_another_process_has_keeps_nginx_from_starting(look, directo
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         server = "" if ours else f"server {{ listen *:{port} default_server; }}"
-        (directory / "nginx.conf").write_text(f"http {{ include conf.d/*.conf; {server} }}")
+        host_info.write_nginx_conf(directory, f"http {{ include conf.d/*.conf; {server} }}")
         look_for_nginx = {"nginx_link": f"{directory}/conf.d/x.conf", "nginx_listens": [str(port)] if ours else []}
         (problem,) = look(**look_for_nginx)["nginx"]["problems"]
     address = f"fcgi_apps: listen {port}" if ours else f"{directory}/nginx.conf: listen *:{port}"
@@ -551,9 +562,10 @@ def test_a_port_that_another_process_has_keeps_nginx_from_starting(look, directo
 
 def test_a_running_nginx_may_have_what_it_has(look, directory):
     port = free_port()
-    (directory / "nginx.conf").write_text(
-        f"user root; pid {directory}/nginx.pid; error_log stderr notice; daemon off; events {{}}\n"
-        f"http {{ access_log off; include conf.d/*.conf; server {{ listen 127.0.0.1:{port}; }} }}\n"
+    host_info.write_nginx_conf(
+        directory,
+        "user root; error_log stderr notice; daemon off; events {}\n"
+        f"http {{ access_log off; include conf.d/*.conf; server {{ listen 127.0.0.1:{port}; }} }}\n",
     )
     command = ["nginx", "-c", directory / "nginx.conf", "-p", directory]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -600,11 +612,10 @@ def test_a_host_without_sets_has_no_other_sets(look, directory):
     assert look(set_path=str(directory / "nowhere/mine"))["other_sets"] == {}
 
 
-def test_a_set_whose_apps_cannot_be_told_is_an_error(run_module, directory):
+def test_a_set_whose_apps_cannot_be_told_is_an_error(refused, directory):
     manifest(directory / "sets/theirs/fcgi_app", [])
     (directory / "sets/theirs/fcgi_app/generations/000001/.manifest.json").unlink()
-    result = run_module("fcgi_host_info", {"set_path": str(directory / "sets/mine")})
-    assert result["failed"] and "000001 has no readable manifest" in result["msg"]
+    assert "000001 has no readable manifest" in refused(set_path=str(directory / "sets/mine"))
 
 
 def test_a_service_starts_at_boot_if_the_host_says_so(tmp_path, monkeypatch):
@@ -626,9 +637,9 @@ def test_ports_are_told_by_who_opened_them_and_whether_others_need_them(look, di
     }
 
 
-def test_a_note_of_ports_that_nobody_can_read_is_an_error_that_says_what_to_do(run_module, directory):
+def test_a_note_of_ports_that_nobody_can_read_is_an_error_that_says_what_to_do(refused, directory):
     note = directory / "sets/mine/opened_ports.json"
     note.parent.mkdir(parents=True)
     note.write_text('{"firewalld": [')
-    result = run_module("fcgi_host_info", {"set_path": str(note.parent)})
-    assert result["failed"] and f"{note} is not JSON" in result["msg"] and "remove it" in result["msg"]
+    said = refused(set_path=str(note.parent))
+    assert f"{note} is not JSON" in said and "remove it" in said

@@ -15,6 +15,9 @@ import urllib.request
 
 import pytest
 from ansible_collections.webops.fastcgi.plugins.module_utils.generation import GenerationStore
+from ports import free_port
+
+pytestmark = pytest.mark.machine
 
 _MAIN = """
 daemon off;
@@ -30,12 +33,6 @@ http {{
     include {root}/set/current/*.conf;
 }}
 """
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Nginx:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 import pathlib
 import shlex
-import socket
 import subprocess
 
+import host_info
 import pytest
+from ports import free_port
 from supervisord import FCGIVISORD, OWN, Supervisord, wait_for
+
+pytestmark = pytest.mark.machine
 
 STUBBORN = "/bin/sh -c 'trap \"\" TERM; echo ready; while :; do sleep 0.1; done'"
 
@@ -29,7 +32,7 @@ def look(host, run_module):
     """fcgi_host_info for programs of this host."""
 
     def call(*programs, **options):
-        return run_module("fcgi_host_info", {"url": host.url, "programs": programs, "supervisord_conf": "/none", "own": "/none", **options})
+        return run_module("fcgi_host_info", {**host_info.places(host.directory), "url": host.url, "programs": programs, **options})
 
     return call
 
@@ -44,11 +47,6 @@ def end(host, run_module):
 
 def alive(pid):
     return pathlib.Path(f"/proc/{pid}/stat").exists() and " Z " not in pathlib.Path(f"/proc/{pid}/stat").read_text()
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 def test_what_a_dead_supervisor_left_is_told_and_is_in_nobodys_way(host, look):

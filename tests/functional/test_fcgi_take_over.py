@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 
+import host_info
 import pytest
 from supervisord import FCGIVISORD, OWN, Supervisord
+
+pytestmark = pytest.mark.machine
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def look(former, successor, run_module):
         listens = [{"app": "shop", "address": former.socket("shop")}]
         return run_module(
             "fcgi_host_info",
-            {"url": url, "programs": ["shop"], "listens": listens, "supervisord_conf": "/none", "own": "/none", "set_path": str(path), **options},
+            {**host_info.places(former.directory), "url": url, "programs": ["shop"], "listens": listens, "set_path": str(path), **options},
         )
 
     return call
@@ -93,6 +96,7 @@ def test_it_is_told_until_the_set_is_proved_to_run_under_its_successor(look, for
 
 def test_the_command_line_of_a_supervisor_and_digests_of_files_are_told(look, successor, tmp_path, run_module):
     (tmp_path / "unit").write_text("")
-    result = run_module("fcgi_host_info", {"url": successor.url, "supervisord_conf": "/none", "own": "/none", "digests": [str(tmp_path / "unit"), "/none"]})
+    asked = {"url": successor.url, "digests": [str(tmp_path / "unit"), "/none"]}
+    result = run_module("fcgi_host_info", {**host_info.places(tmp_path), **asked})
     assert result["supervisord"]["command"].endswith(f"-n -c {successor.directory}/supervisord.conf")
     assert result["digests"] == {str(tmp_path / "unit"): "da39a3ee5e6b4b0d3255bfef95601890afd80709", "/none": ""}

@@ -19,6 +19,7 @@ import threading
 import pytest
 import rendering
 from ansible_collections.webops.fastcgi.plugins.module_utils import fastcgi
+from ports import free_port
 
 NASTY = [
     'say "no"', "it's", "back\\slash", "end\\", "\\n", "a;b", "}", "{", "# no comment", "a  b", " blanks ", "naïve ☃", "100%", "%(here)s", "", "if_not_empty",
@@ -146,12 +147,6 @@ def apps(directory):
 
 def _hash(password):
     return subprocess.run(["openssl", "passwd", "-6", "-stdin"], input=password, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager

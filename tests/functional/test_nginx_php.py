@@ -16,7 +16,8 @@ import subprocess
 import php_host
 import pytest
 from ansible_collections.webops.fastcgi.plugins.plugin_utils import model
-from test_nginx_front import free_port, running_nginx
+from ports import free_port
+from test_nginx_front import running_nginx
 
 TELL = """<?php
 $upload = $_FILES['file'] ?? null;

@@ -22,7 +22,9 @@ from supervisord import DEBIANS, FCGIVISORD, wait_for
 
 TELL = "<?php echo json_encode(['pid' => getmypid(), 'master' => posix_getppid()]);"
 STATIC = {"pm": "static", "pm.max_children": 2}
-WORKERS = {"forum": 4, "blog": 2}
+# Names that no app has of which this machine or another test, at the same time, may have a worker without a master: those would be ended too.
+FORUM, BLOG = f"forum{os.getpid()}", f"blog{os.getpid()}"
+WORKERS = {FORUM: 4, BLOG: 2}
 SLOW = {"request_slowlog_timeout": "5s"}
 OTHER_USER = "nobody"
 
@@ -38,7 +40,7 @@ def empty():
 def directory():
     """A host with two apps, of which forum has two pools."""
     with directory_with_script() as directory:
-        apps = [{"name": "forum", "pool": STATIC, "pools": [{"name": "api", "pool": STATIC}]}, {"name": "blog", "pool": STATIC}]
+        apps = [{"name": FORUM, "pool": STATIC, "pools": [{"name": "api", "pool": STATIC}]}, {"name": BLOG, "pool": STATIC}]
         php_host.install(directory, apps, provider="supervisord")
         yield directory
 
@@ -136,7 +138,7 @@ def clean_up(directory):
     """Do what the wrapper of forum does first; returns what it said."""
 
     def run():
-        first, _then, _rest = php_host.command(directory, "forum")[2].partition(" && ")
+        first, _then, _rest = php_host.command(directory, FORUM)[2].partition(" && ")
         assert "/leftovers.sh " in first
         process = php_host.start(first.split(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         said, _none = process.communicate(timeout=30)
@@ -147,21 +149,21 @@ def clean_up(directory):
 
 
 def name_in_pid_file(directory, pid):
-    path = directory / "run/forum/php-fpm.pid"
+    path = directory / f"run/{FORUM}/php-fpm.pid"
     path.write_text(str(pid))
     return path
 
 
 def test_workers_of_a_killed_master_are_ended_so_that_the_next_one_can_bind_their_addresses(start, clean_up):
-    killed = start("forum")
+    killed = start(FORUM)
     killed.kill()
     assert clean_up() == ""
     assert killed.has_ended() and not killed.pid_file.exists()
-    assert start("forum").ask()["pid"] not in killed.workers
+    assert start(FORUM).ask()["pid"] not in killed.workers
 
 
 def test_workers_of_a_killed_master_are_ended_though_its_pid_file_is_gone_and_nobody_elses(start, impostor, clean_up):
-    killed, other, impostors = start("forum"), start("blog"), [impostor("php-fpm: pool forum"), impostor("php-fpm: pool forum_api")]
+    killed, other, impostors = start(FORUM), start(BLOG), [impostor(f"php-fpm: pool {FORUM}"), impostor(f"php-fpm: pool {FORUM}_api")]
     killed.kill()
     killed.pid_file.unlink()
     assert clean_up() == ""
@@ -170,52 +172,52 @@ def test_workers_of_a_killed_master_are_ended_though_its_pid_file_is_gone_and_no
 
 
 def test_a_master_that_outlived_its_supervisor_is_ended_with_its_workers(start, clean_up):
-    alone = start("forum")
+    alone = start(FORUM)
     assert clean_up() == ""
     alone.process.wait(10)
     assert alone.has_ended()
 
 
 def test_another_master_of_the_same_user_is_left_alone(start, clean_up):
-    killed, other = start("forum"), start("blog")
+    killed, other = start(FORUM), start(BLOG)
     killed.kill()
     clean_up()
     assert killed.has_ended() and other.is_unharmed()
 
 
 def test_a_pool_of_the_same_name_of_another_master_of_the_same_user_is_left_alone(start, impostor, clean_up):
-    killed, other = start("forum"), impostor("php-fpm: pool forum")
+    killed, other = start(FORUM), impostor(f"php-fpm: pool {FORUM}")
     killed.kill()
     clean_up()
     assert killed.has_ended() and other.poll() is None
 
 
 def test_another_master_that_has_got_the_number_of_a_dead_one_is_left_alone(start, clean_up, directory):
-    other = start("blog")
+    other = start(BLOG)
     name_in_pid_file(directory, other.process.pid)
     assert clean_up() == ""
     assert other.is_unharmed()
 
 
 @pytest.mark.parametrize(
-    "title", ["cat", "php-fpm: pool blog", "php-fpm: pool forums", "php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)", "pool forum"]
+    "title", ["cat", "php-fpm: pool BLOG", "php-fpm: pool FORUMs", "php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)", "pool FORUM"]
 )
 def test_another_program_that_has_got_the_number_of_a_dead_master_is_left_alone(title, impostor, clean_up, directory):
-    other = impostor(title)
+    other = impostor(title.replace("FORUM", FORUM).replace("BLOG", BLOG))
     name_in_pid_file(directory, other.pid)
     assert clean_up() == ""
     assert other.poll() is None
 
 
 def test_what_belongs_to_another_user_is_left_alone_whatever_it_calls_itself(impostor, clean_up, directory):
-    other = impostor("php-fpm: pool forum", OTHER_USER)
+    other = impostor(f"php-fpm: pool {FORUM}", OTHER_USER)
     name_in_pid_file(directory, other.pid)
     assert clean_up() == ""
     assert other.poll() is None
 
 
 def test_a_worker_that_ignores_term_is_killed(impostor, clean_up, directory):
-    stubborn = impostor("php-fpm: pool forum_api", ignore="TERM")
+    stubborn = impostor(f"php-fpm: pool {FORUM}_api", ignore="TERM")
     pid_file = name_in_pid_file(directory, stubborn.pid)
     assert clean_up() == ""
     assert stubborn.wait(10) == -signal.SIGKILL and not pid_file.exists()
@@ -225,16 +227,16 @@ def test_a_worker_that_ignores_term_is_killed(impostor, clean_up, directory):
 def test_without_a_pid_there_is_nothing_to_do_and_nothing_is_said(content, start, clean_up, directory):
     if content is not None:
         name_in_pid_file(directory, content)
-    other = start("blog")
+    other = start(BLOG)
     assert clean_up() == ""
     assert other.is_unharmed()
 
 
 @pytest.mark.parametrize(("provider", "executable"), [("supervisord", DEBIANS), ("fcgivisord", FCGIVISORD)], ids=["debian", "fcgivisord"])
 def test_a_master_killed_while_its_workers_hold_the_socket_is_replaced(provider, executable, empty):
-    log = empty / "log/forum.log"
-    php_host.install(empty, [{"name": "forum", "pool": STATIC, "pools": [{"name": "api", "pool": STATIC}], "stdout_logfile": str(log)}], provider=provider)
-    sockets = [empty / "run" / ("forum.sock" if provider == "fcgivisord" else "forum/forum.sock"), empty / "run/forum/api.sock"]
+    log = empty / f"log/{FORUM}.log"
+    php_host.install(empty, [{"name": FORUM, "pool": STATIC, "pools": [{"name": "api", "pool": STATIC}], "stdout_logfile": str(log)}], provider=provider)
+    sockets = [empty / "run" / (f"{FORUM}.sock" if provider == "fcgivisord" else f"{FORUM}/{FORUM}.sock"), empty / f"run/{FORUM}/api.sock"]
 
     def masters():
         """Whose workers answer; nobody's while a socket is not there yet or its listener is dying."""
@@ -267,11 +269,11 @@ def test_a_stop_ends_a_start_that_waits(shell):
 def test_a_slow_log_that_is_moved_away_begins_anew_without_a_signal(empty):
     """So that logrotate needs neither a signal, which would be a reload, nor copytruncate."""
     (empty / "www/slow.php").write_text("<?php usleep(2500000); echo '{}';")
-    php_host.install(empty, [{"name": "forum", "pool": {"pm": "static", "pm.max_children": 1, "request_slowlog_timeout": "1s"}}])
-    log = empty / "log/forum/slow.log"
+    php_host.install(empty, [{"name": FORUM, "pool": {"pm": "static", "pm.max_children": 1, "request_slowlog_timeout": "1s"}}])
+    log = empty / f"log/{FORUM}/slow.log"
     with php_host.running(empty):
         for name in ("slow.log.1", "slow.log.2"):
-            php_host.ask(empty / "run/forum.sock", empty / "www/slow.php")
+            php_host.ask(empty / f"run/{FORUM}.sock", empty / "www/slow.php")
             wait_for(lambda: log.exists() and "slow.php" in log.read_text(), "an entry in the slow log")
             log.rename(log.with_name(name))
     assert "slow.php" in log.with_name("slow.log.2").read_text()
