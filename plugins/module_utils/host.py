@@ -761,8 +761,14 @@ def apps_of(store):
     return [{"app": program["app"], "user": program["user"]} for program in programs]
 
 
-def problems(params, own):
-    """Return the sentences about names, commands and addresses; ``own`` are the pids of the supervisor and its programs."""
+def root_problem(users):
+    """Return the sentence about users that are root by another name, '' if none is."""
+    names = ", ".join(name for name, account in users.items() if account["uid"] == 0)
+    return f"fcgi_apps: user {names} has uid 0 on this host; FastCGI programs never run as root. Give the app another user." if names else ""
+
+
+def problems(params, users, own):
+    """Return the sentences about users, names, commands and addresses; ``own`` are the pids of the supervisor and its programs."""
     foreign = foreign_sections(params["supervisord_conf"], params["own"])
     found = [
         f"fcgi_apps[{section.name}]: {section.file} has a section [{section.title}] already: choose another name, or remove that one"
@@ -777,7 +783,8 @@ def problems(params, own):
         problem = listen_problem(item["address"], own | process_group(item["pid_file"]), {section.name for section in foreign})
         if problem:
             found.append(f"fcgi_apps[{item['app']}]: {item['address']} {problem}")
-    return found
+    problem = root_problem(users)
+    return [*found, problem] if problem else found
 
 
 def former_supervisors(store, address, usual):
@@ -847,5 +854,5 @@ def host_info(params):
         "orphans": left,
         "former_supervisors": former,
         "other_sets": other_sets(params["set_path"]),
-        "problems": problems(params, descendants(pid).union(ending, (orphan["pid"] for orphan in left))),
+        "problems": problems(params, users, descendants(pid).union(ending, (orphan["pid"] for orphan in left))),
     }
