@@ -5,7 +5,7 @@
 #
 # fresh_machine.sh systemd|plain: "make demo" from a clone of the last commit, on a Debian 12 that has never seen us.
 # With systemd as PID 1, or with a PID 1 that starts nothing, as in most containers. A set-up step that was forgotten fails here, and so does
-# anything that "make demo-clean" leaves.
+# anything that "make demo-clean" leaves, and a test that the running demo reddens.
 set -euo pipefail
 
 init=${1:-systemd}
@@ -107,6 +107,15 @@ while True:
         if time.monotonic() > deadline: raise
         time.sleep(0.2)' || fail "http://127.0.0.1:8080/hello does not answer within 30 s after a reboot"
     expect_several_processes "after a reboot"
+fi
+
+# README: "make test" comes next. The tests that look for nginx, supervisors and their processes on a machine find the demo's, and pass all the same.
+if [ "$init" = systemd ]; then
+    mapfile -t needed < <(grep -E '^(pytest|supervisor)[>=]' "$checkout/tests/requirements.txt")
+    quietly "a clone/.venv/bin/pip" --disable-pip-version-check install "${needed[@]}"
+    quietly sh -euc 'cd "a clone" && .venv/bin/python -m pytest -p no:cacheprovider -m machine tests/functional'
+    say "the tests that can see the demo pass beside it: $(tail -n 1 "$clone/output")"
+    expect_several_processes "after the tests"
 fi
 
 make_inside demo-clean

@@ -4,7 +4,7 @@
 """Run the steps of "make test".
 
     python tests/run.py [STEP or GROUP ...]      those steps, and what they need; without arguments, all of them
-    python tests/run.py --list                   what there is
+    python tests/run.py --list [...]             lists them instead
 
 Two steps run at a time, the longest first. A step that takes six times what it should is ended, for a busy machine takes twice as long and only one that
 hangs longer still. A step's output goes to .cache/logs/STEP.log; its end is shown at once if the step fails, and what needs it is not begun. All others
@@ -63,7 +63,7 @@ class Step:
 
 
 def steps() -> list[Step]:
-    """All steps, the long ones first: that fills two lanes best."""
+    """All steps, the long ones first, each with the longest that needs it: that fills two lanes best."""
     scenarios = sorted(path.parent.name for path in CHECKOUT.glob("molecule/*/molecule.yml"))
     hosts = ("images",)
     every = [
@@ -98,7 +98,7 @@ def steps() -> list[Step]:
         # ansible-test compiles and imports with the Python of this machine alone; hosts may have 3.9.
         Step("host-python", "lint", 15, "vermin --target=3.9- --violations --no-tips plugins/modules plugins/module_utils roles/fcgi_supervisor/files"),
     ]
-    return sorted(every, key=lambda step: -step.expected)
+    return sorted(every, key=lambda step: -(step.expected + max((other.expected for other in every if step.name in other.needs), default=0)))
 
 
 def environment(step: Step) -> dict[str, str]:
@@ -247,15 +247,17 @@ def with_needs(chosen: list[Step], available: list[Step]) -> list[Step]:
 
 def main(wanted: list[str]) -> int:
     available = steps()
-    if wanted == ["--list"]:
-        for step in available:
-            print(f"{step.group:<12}{step.name:<24}{step.expected:>5} s  {step.command}")
-        return 0
+    listed = "--list" in wanted
+    wanted = [word for word in wanted if word != "--list"]
     unknown = set(wanted) - {word for step in available for word in (step.name, step.group)}
     if unknown:
         print(f"No such step or group: {', '.join(sorted(unknown))}. Steps: {', '.join(step.name for step in available)}.", file=sys.stderr)
         return 2
     asked = [step for step in available if not wanted or {step.name, step.group} & set(wanted)]
+    if listed:
+        for step in asked:
+            print(f"{step.group:<12}{step.name:<24}{step.expected:>5} s  {step.command}")
+        return 0
     chosen = with_needs(asked, available)
     started = time.monotonic()
     ends = []

@@ -5,8 +5,8 @@
 
     python tests/seconds.py BEFORE AFTER
 
-BEFORE and AFTER: files that run.py wrote, {"steps": {STEP: seconds}, "tasks": {STEP: {"PLAYBOOK: TASK": seconds}}}. Tasks are those of ansible-playbook, as
-the callback task_seconds noted them; a playbook that a task starts counts in both.
+BEFORE and AFTER: files that run.py wrote, {"steps": {STEP: seconds}, "promises": {STEP: {PROMISE: seconds}}, "tasks": {STEP: {"PLAYBOOK: TASK": seconds}}}.
+Promises and tasks are those of ansible-playbook, as the callback task_seconds noted them; a playbook that a task starts counts in both.
 """
 
 from __future__ import annotations
@@ -22,17 +22,21 @@ ROWS = 30  # tasks that are shown, those that differ most
 
 def keep(steps: dict[str, float], tasks: dict[str, pathlib.Path], directory: pathlib.Path) -> pathlib.Path:
     """Write the seconds of steps, and of the tasks in these files of the callback, into a new file of the directory; return its path."""
-    told: dict[str, dict[str, float]] = {}
+    told: dict[str, dict[str, dict[str, float]]] = {"promises": {}, "tasks": {}}
     for step, path in tasks.items():
         if path.exists():
-            told[step] = collections.defaultdict(float)
+            promises, names = (told[kind].setdefault(step, collections.defaultdict(float)) for kind in ("promises", "tasks"))
             for line in path.read_text(encoding="utf-8").splitlines():
                 task = json.loads(line)
-                told[step][f"{task['playbook']}: {task['task']}"] += task["seconds"]
+                names[f"{task['playbook']}: {task['task']}"] += task["seconds"]
+                if task["promise"]:
+                    promises[task["promise"]] += task["seconds"]
     directory.mkdir(parents=True, exist_ok=True)
     kept = directory / f"{time.strftime('%Y-%m-%dT%H%M%S')}.json"
-    rounded = {step: {name: round(seconds, 1) for name, seconds in of_step.items()} for step, of_step in told.items()}
-    kept.write_text(json.dumps({"steps": {step: round(seconds, 1) for step, seconds in steps.items()}, "tasks": rounded}, indent=1), encoding="utf-8")
+    rounded = {
+        kind: {step: {name: round(seconds, 1) for name, seconds in of_step.items()} for step, of_step in all_of.items()} for kind, all_of in told.items()
+    }
+    kept.write_text(json.dumps({"steps": {step: round(seconds, 1) for step, seconds in steps.items()}, **rounded}, indent=1), encoding="utf-8")
     return kept
 
 

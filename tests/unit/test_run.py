@@ -89,6 +89,11 @@ def test_a_step_that_is_asked_for_brings_what_it_needs():
     assert {step.name for step in run.with_needs(asked, available)} == {"molecule-default", "images"}
 
 
+def test_what_much_waits_for_begins_first():
+    available = run.steps()
+    assert available[0].name == "images" and available[1].expected >= available[-1].expected
+
+
 def test_every_step_that_is_needed_is_one():
     available = run.steps()
     assert {name for step in available for name in step.needs} <= {step.name for step in available}

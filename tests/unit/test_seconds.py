@@ -12,10 +12,16 @@ import seconds
 
 def test_a_run_is_kept_with_its_tasks_added_up(tmp_path):
     noted = tmp_path / "site.tasks.jsonl"
-    lines = [("converge.yml", "Deploy", 1.5), ("converge.yml", "Deploy", 2.0), ("verify.yml", "Look", 0.25)]
-    noted.write_text("".join(json.dumps({"playbook": playbook, "task": task, "seconds": took}) + "\n" for playbook, task, took in lines))
+    lines = [("converge.yml", "Deploy", 1.5, ""), ("converge.yml", "Deploy", 2.0, "it_goes_on"), ("verify.yml", "Look", 0.25, "")]
+    noted.write_text(
+        "".join(json.dumps({"playbook": playbook, "task": task, "seconds": took, "promise": promise}) + "\n" for playbook, task, took, promise in lines)
+    )
     kept = seconds.keep({"site": 12.34, "unit": 3.0}, {"site": noted, "unit": tmp_path / "nothing"}, tmp_path / "kept")
-    assert json.loads(kept.read_text()) == {"steps": {"site": 12.3, "unit": 3.0}, "tasks": {"site": {"converge.yml: Deploy": 3.5, "verify.yml: Look": 0.2}}}
+    assert json.loads(kept.read_text()) == {
+        "steps": {"site": 12.3, "unit": 3.0},
+        "promises": {"site": {"it_goes_on": 2.0}},
+        "tasks": {"site": {"converge.yml: Deploy": 3.5, "verify.yml: Look": 0.2}},
+    }
 
 
 def test_two_runs_are_compared_step_by_step_and_by_the_tasks_that_differ_most():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 
 from ansible.plugins.callback import CallbackBase
@@ -18,12 +19,23 @@ short_description: say how many seconds each task took
 description:
   - Prints the longest tasks at the end of a playbook.
   - Appends one line of JSON for each task to the file that the environment variable C(FCGI_TASK_SECONDS) names, as the task ends; where it is not set, nothing.
-  - '{"playbook": "converge.yml", "task": "fcgi_app : Place the releases", "seconds": 1.27, "hosts": 2, "skipped": 0}; seconds from the start of the
-    task to that of the next one, hosts those that ran or skipped it.'
+  - '{"playbook": "side_effect.yml", "promise": "a_restart_loses_no_request", "task": "fcgi_app : Restart", "seconds": 1.27, "hosts": 2, "skipped": 0};
+    seconds from the start of the task to that of the next one, hosts those that ran or skipped it. promise is the file below promises/ that the
+    playbook includes and that led to the task, or "".'
 """
 
 
 LONGEST = 10  # tasks that are printed
+
+
+def promise(task):
+    """The name of the file that the playbook itself includes, be the task there or in what that file includes."""
+    found = ""
+    while task is not None:
+        match = re.search(r"/promises/(\w+)\.yml:", task.get_path() or "") if hasattr(task, "get_path") else None
+        found = match[1] if match else found
+        task = task._parent
+    return found
 
 
 class CallbackModule(CallbackBase):
@@ -39,7 +51,7 @@ class CallbackModule(CallbackBase):
         self.task = None
         self.told = []
 
-    def note(self, name=None):
+    def note(self, task=None):
         now = time.monotonic()
         if self.task:
             self.told.append({**self.task, "seconds": round(now - self.task["seconds"], 3)})
@@ -47,13 +59,13 @@ class CallbackModule(CallbackBase):
                 # One write of one line: playbooks that a task starts append to the same file.
                 with open(self.path, "a", encoding="utf-8") as file:
                     file.write(json.dumps(self.told[-1]) + "\n")
-        self.task = name and {"playbook": self.playbook, "task": name, "seconds": now, "hosts": 0, "skipped": 0}
+        self.task = task and {"playbook": self.playbook, "promise": promise(task), "task": task.get_name(), "seconds": now, "hosts": 0, "skipped": 0}
 
     def v2_playbook_on_start(self, playbook):
         self.playbook = os.path.basename(playbook._file_name)
 
     def v2_playbook_on_task_start(self, task, is_conditional):
-        self.note(task.get_name())
+        self.note(task)
 
     def count(self, skipped=0):
         if self.task:
