@@ -15,6 +15,7 @@ This module util is PRIVATE to the collection. It can have breaking changes at a
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import fnmatch
 import glob
@@ -226,9 +227,10 @@ class GenerationStore:
         return changed
 
     def clean(self, links: t.Sequence[dict[str, str]]) -> None:
-        """Remove what a killed run has left half done."""
+        """Remove what a killed run has left half done: staged, or half removed and so without its manifest (see _put_away())."""
+        half_removed = [name for name in self.generations() if name != self.current() and not os.path.lexists(os.path.join(self.directory(name), MANIFEST))]
         for entry in os.listdir(self.generations_path) if os.path.isdir(self.generations_path) else []:
-            if entry.startswith(_STAGING):
+            if entry.startswith(_STAGING) or entry in half_removed:
                 shutil.rmtree(os.path.join(self.generations_path, entry))
         shutil.rmtree(os.path.join(self.path, _REMOVED), ignore_errors=True)
         for path in [self.current_path, *self.known_links(), *(link["path"] for link in links)]:
@@ -296,9 +298,24 @@ class GenerationStore:
         for name in self.generations()[:-keep]:
             waiting = int(name) >= int(applied) if applied else self._declares_metadata(name)
             if name != live and not waiting:
-                doomed = self.staging_path(name)
-                os.rename(self.directory(name), doomed)  # a killed run leaves no half generation
-                shutil.rmtree(doomed)
+                shutil.rmtree(self._put_away(name))
+
+    def _put_away(self, name: str) -> str:
+        """Make a generation none any more, and return where it lies: of a run that is killed then nothing is left that looks like one.
+
+        A directory cannot be renamed that lies in a lower layer of an overlayfs (a container, the image of which has a deployment already): EXDEV, see
+        "redirect_dir" in the kernel's Documentation/filesystems/overlayfs.rst.
+        """
+        directory, doomed = self.directory(name), self.staging_path(name)
+        try:
+            os.rename(directory, doomed)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(directory, MANIFEST))
+            return directory
+        return doomed
 
     def _declares_metadata(self, name: str) -> bool:
         try:
@@ -318,8 +335,14 @@ class GenerationStore:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         removed = os.path.join(self.path, _REMOVED)
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.rename(self.generations_path, removed)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno != errno.EXDEV:  # as in _put_away(); no link leads there any more
+                raise
+            removed = self.generations_path
         shutil.rmtree(removed, ignore_errors=True)
         os.unlink(self.lock_path)
         with contextlib.suppress(OSError):
