@@ -126,6 +126,7 @@ class Supervisord:
         command = [*self.executable, "-n", "-c", str(self.directory / "supervisord.conf")]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(self._answers, "supervisord to answer")
+        wait_for(self._has_begun, "supervisord to start what starts by itself")
         return self
 
     def _answers(self):
@@ -133,6 +134,18 @@ class Supervisord:
             return self.rpc.getState()
         assert self._process.poll() is None, "supervisord ended instead of answering"
         return False
+
+    def _has_begun(self):
+        """Calls are answered before the first programs are started; until they are executed these are copies of supervisord, and take signals as it does."""
+        by_itself = {(config["group"], config["name"]) for config in self.rpc.getAllConfigInfo() if config["autostart"]}
+        started = [info for info in self.rpc.getAllProcessInfo() if (info["group"], info["name"]) in by_itself]
+        return all(info["start"] and self._is_executed(info["pid"]) for info in started)
+
+    def _is_executed(self, pid):
+        own = pathlib.Path(f"/proc/{self._process.pid}/cmdline").read_bytes()
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            return not pid or pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() != own
+        return True
 
     def stop(self):
         """End supervisord and its programs, orphans too; not politely, since programs of tests take their time."""
