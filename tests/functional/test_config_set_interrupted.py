@@ -13,9 +13,11 @@ import errno
 import io
 import itertools
 import os
+import pathlib
 import shutil
 import signal
 import tarfile
+import tempfile
 
 import pytest
 from ansible_collections.webops.fastcgi.plugins.module_utils import generation_content as content
@@ -94,13 +96,15 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path):
-    host = Host(tmp_path)
-    host.links_directory.mkdir()
-    assert not run(host.arguments(OLD, OLD_LINKS))["failed"]
-    host.store.mark_applied("000001")
-    host.save()
-    return host
+def host():
+    """In memory, where every system has a file system: hundreds of runs ask for thousands of files to be written to a disk, which others may keep busy."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        host = Host(pathlib.Path(directory))
+        host.links_directory.mkdir()
+        assert not run(host.arguments(OLD, OLD_LINKS))["failed"]
+        host.store.mark_applied("000001")
+        host.save()
+        yield host
 
 
 def run(arguments, action=None, step=None):
