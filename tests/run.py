@@ -34,7 +34,7 @@ LANES = 2
 DEADLINE = 82 * 60  # seconds for the whole run
 PATIENCE = 6  # a step hangs if it takes so many times what it should
 # Seconds that a scenario takes on a quiet machine of two cores while the other lane is busy too.
-SCENARIO_SECONDS = {"default": 500, "interrupted": 600, "php_fpm": 550, "pip": 200, "rhel": 550, "selinux": 190, "site": 370, "supervisord": 250}
+SCENARIO_SECONDS = {"default": 330, "interrupted": 420, "php_fpm": 260, "pip": 150, "rhel": 360, "selinux": 120, "site": 250, "supervisord": 200}
 IMAGES = ("debian12", "debian13", "el9", "debian12-installed", "debian13-installed")
 HEARTBEAT = 60
 TAIL = 60
@@ -78,13 +78,13 @@ def steps() -> list[Step]:
             )
             for name in scenarios
         ),
-        Step("prod-example", "fresh", 240, "tests/prod_example.sh", hosts),
+        Step("prod-example", "fresh", 200, "tests/prod_example.sh", hosts),
         Step("fresh-plain", "fresh", 90, "tests/fresh_machine.sh plain", hosts),
         Step("fresh-systemd", "fresh", 90, "tests/fresh_machine.sh systemd", hosts),
         Step("oldest-core", "fresh", 80, "tests/oldest_core.sh"),
         Step("sanity", "lint", 80, "tests/lint/sanity.sh"),
-        Step("functional", "functional", 340, "pytest --numprocesses 3 --durations 15 tests/functional"),
-        Step("fcgivisord", "fcgivisord", 280, "pytest --numprocesses 4 --durations 15 tests/fcgivisor"),
+        Step("functional", "functional", 200, "pytest --numprocesses 3 --durations 15 tests/functional"),
+        Step("fcgivisord", "fcgivisord", 190, "pytest --numprocesses 4 --durations 15 tests/fcgivisor"),
         Step("pythons", "fcgivisord", 90, "tests/pythons.sh"),
         Step("ansible-lint", "lint", 80, "ansible-lint --offline"),
         Step("collection", "lint", 30, "tests/lint/collection.sh"),
