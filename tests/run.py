@@ -3,12 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run the steps of "make test".
 
-    python tests/run.py [STEP or GROUP ...]      those steps, and what they need; without arguments, all of them
+    python tests/run.py [STEP or GROUP ...]      those steps; without arguments, all of them
     python tests/run.py --list [...]             lists them instead
 
 Two steps run at a time, the longest first. A step that takes six times what it should is ended, for a busy machine takes twice as long and only one that
 hangs longer still. A step's output goes to .cache/logs/STEP.log; its end is shown at once if the step fails, and what needs it is not begun. All others
-run; then a table of seconds, the lines that say what failed, and the verdict. A step that runs alone shows its output as it comes.
+run; then a table of seconds, the lines that say what failed, and the verdict. A step that runs alone shows its output as it comes. Ctrl-C and SIGTERM end
+what runs, begin nothing more, and come to the same table. Several steps bring what they need; one alone builds the images that it needs itself.
 
 Where the time went is kept in .cache/seconds, see seconds.py; the longest tasks of each playbook stand at its end in the step's log.
 """
@@ -20,6 +21,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -102,15 +104,28 @@ def steps() -> list[Step]:
 
 
 def environment(step: Step) -> dict[str, str]:
-    """The tools of .venv-test first, logs without colours or boxes, and the file for the callback task_seconds."""
+    """The tools of .venv-test first, logs without colours or boxes, and the file for the callback task_seconds; the rest as in any other shell."""
     tools = f"{CHECKOUT / '.venv-test' / 'bin'}:{os.environ.get('PATH', os.defpath)}"
+    given = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}  # what a developer has set for other purposes
     return {
-        **os.environ, "PATH": tools, "LC_ALL": "C.UTF-8", "NO_COLOR": "1", "MOLECULE_COMMAND_BORDERS": "false", "FCGI_TASK_SECONDS": str(task_seconds(step)),
+        **given, "PATH": tools, "LC_ALL": "C.UTF-8", "NO_COLOR": "1", "MOLECULE_COMMAND_BORDERS": "false", "FCGI_TASK_SECONDS": str(task_seconds(step)),
     }  # fmt: skip
 
 
 def task_seconds(step: Step) -> pathlib.Path:
     return LOGS / f"{step.name}.tasks.jsonl"
+
+
+def log_of(step: Step) -> pathlib.Path:
+    return LOGS / f"{step.name}.log"
+
+
+def forget(chosen: list[Step]) -> None:
+    """Remove what an earlier run has left of these steps: nothing of it is to be told as this one's."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    for step in chosen:
+        task_seconds(step).unlink(missing_ok=True)
+        log_of(step).unlink(missing_ok=True)
 
 
 def end(step: Step) -> None:
@@ -129,8 +144,6 @@ def run(step: Step, output, deadline: float) -> None:
         step.status = "failed: no time was left for it"
         return
     step.status = "running"
-    LOGS.mkdir(parents=True, exist_ok=True)
-    task_seconds(step).unlink(missing_ok=True)
     step.process = subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", step.command],
         cwd=CHECKOUT, env=environment(step), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
@@ -145,8 +158,7 @@ def run(step: Step, output, deadline: float) -> None:
 
 def run_logged(step: Step, deadline: float) -> None:
     print(f"{step.name}: {step.command}", flush=True)
-    LOGS.mkdir(parents=True, exist_ok=True)
-    log = LOGS / f"{step.name}.log"
+    log = log_of(step)
     with log.open("wb") as output:
         run(step, output, deadline)
     if step.status == "passed":
@@ -162,6 +174,13 @@ class Queue:
     def __init__(self, chosen: list[Step]) -> None:
         self.steps = {step.name: step for step in chosen}
         self.changed = threading.Condition()
+
+    def close(self, reason: str) -> None:
+        """Begin nothing more."""
+        with self.changed:
+            for step in self.waiting():
+                step.status = f"failed: {reason}"
+            self.changed.notify_all()
 
     def take(self) -> Step | None:
         """The next ready step, once there is one; None if no more can come."""
@@ -190,18 +209,37 @@ class Queue:
 def run_all(chosen: list[Step], deadline: float) -> list[float]:
     """Run all steps in two lanes; return after how many seconds each lane had nothing more to do."""
     queue = Queue(chosen)
-    started = beat = time.monotonic()
-    ends = []
+    started = time.monotonic()
+    ends: list[float] = []
 
     def lane() -> None:
         while step := queue.take():
-            run_logged(step, deadline)
+            try:
+                run_logged(step, deadline)
+            except Exception as error:  # a full disk, say: the other lane must not wait for this step
+                step.status = f"failed: {error!r}"
             queue.ended()
         ends.append(time.monotonic() - started)
 
     lanes = [threading.Thread(target=lane, daemon=True) for _number in range(LANES)]
     for thread in lanes:
         thread.start()
+    try:
+        watch(lanes, chosen, queue)
+    except KeyboardInterrupt:
+        queue.close("not begun, since the run was interrupted")
+        while any(thread.is_alive() for thread in lanes):
+            for step in chosen:
+                if step.process and step.process.poll() is None:
+                    end(step)
+            for thread in lanes:
+                thread.join(0.1)
+    return sorted(ends)
+
+
+def watch(lanes: list[threading.Thread], chosen: list[Step], queue: Queue) -> None:
+    """Until all lanes are done, say now and then what they do."""
+    started = beat = time.monotonic()
     while any(thread.is_alive() for thread in lanes):
         for thread in lanes:
             thread.join(1)
@@ -209,7 +247,6 @@ def run_all(chosen: list[Step], deadline: float) -> list[float]:
             beat = time.monotonic()
             running = ", ".join(step.name for step in chosen if step.status == "running")
             print(f"... {beat - started:.0f} s: {running} running, {len(queue.waiting())} waiting", flush=True)
-    return sorted(ends)
 
 
 def telling_lines(text: str) -> list[str]:
@@ -233,15 +270,19 @@ def report(chosen: list[Step], ends: list[float]) -> int:
     print(f"lanes ended after {', '.join(f'{end:.0f}' for end in ends)} s; limit {DEADLINE} s")
     failed = [step for step in chosen if step.status != "passed"]
     for step in failed:
-        log = LOGS / f"{step.name}.log"
-        if len(chosen) > 1 and log.exists():
-            print(f"---- {step.name}: {step.status}", *telling_lines(log.read_text(errors="replace")), sep="\n")
+        log = log_of(step)
+        print(f"---- {step.name}: {step.status}", *(telling_lines(log.read_text(errors="replace")) if log.exists() else []), sep="\n")
     print(f"{len(chosen) - len(failed)} passed, {len(failed)} failed{''.join(f' {step.name}' for step in failed)}")
     return 1 if failed else 0
 
 
-def with_needs(chosen: list[Step], available: list[Step]) -> list[Step]:
-    names = {step.name for step in chosen} | {name for step in chosen for name in step.needs}
+def with_needs(asked: list[Step], available: list[Step]) -> list[Step]:
+    """The steps that are asked for and, if they are several, those that they need."""
+    if len(asked) < 2:
+        return asked
+    names = {step.name for step in asked}
+    while missing := {name for step in available if step.name in names for name in step.needs} - names:
+        names |= missing
     return [step for step in available if step.name in names]
 
 
@@ -259,24 +300,28 @@ def main(wanted: list[str]) -> int:
             print(f"{step.group:<12}{step.name:<24}{step.expected:>5} s  {step.command}")
         return 0
     chosen = with_needs(asked, available)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    forget(chosen)
     started = time.monotonic()
-    ends = []
+    ends = run_all(chosen, started + DEADLINE) if len(chosen) > 1 else run_alone(chosen[0], started + DEADLINE)
     try:
-        if len(asked) == 1:
-            for step in sorted(chosen, key=lambda step: len(step.needs)):
-                print(f"{step.name}: {step.command}", flush=True)
-                run(step, None, started + DEADLINE)
-                if step.status != "passed":
-                    break
-        else:
-            ends = run_all(chosen, started + DEADLINE)
-    finally:
-        for step in chosen:
-            if step.process and step.process.poll() is None:
-                end(step)
-    kept = seconds.keep({step.name: step.seconds for step in chosen}, {step.name: task_seconds(step) for step in chosen}, CHECKOUT / ".cache" / "seconds")
-    print(f"\nWhere the time went: {kept.relative_to(CHECKOUT)}; tests/seconds.py compares two of them")
-    return report(chosen, ends or [time.monotonic() - started])
+        kept = seconds.keep({step.name: step.seconds for step in chosen}, {step.name: task_seconds(step) for step in chosen}, CHECKOUT / ".cache" / "seconds")
+        print(f"\nWhere the time went: {kept.relative_to(CHECKOUT)}; tests/seconds.py compares two of them")
+    except OSError as error:
+        print(f"\nWhere the time went could not be kept: {error}")
+    return report(chosen, ends)
+
+
+def run_alone(step: Step, deadline: float) -> list[float]:
+    """Run one step, with its output on the terminal and in its log."""
+    print(f"{step.name}: {step.command}", flush=True)
+    step.command = f"{{ {step.command}\n}} 2>&1 | tee {shlex.quote(str(log_of(step)))}"
+    try:
+        run(step, None, deadline)
+    except KeyboardInterrupt:
+        end(step)
+        step.status = "failed: interrupted"
+    return [step.seconds]
 
 
 if __name__ == "__main__":

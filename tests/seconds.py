@@ -27,7 +27,10 @@ def keep(steps: dict[str, float], tasks: dict[str, pathlib.Path], directory: pat
         if path.exists():
             promises, names = (told[kind].setdefault(step, collections.defaultdict(float)) for kind in ("promises", "tasks"))
             for line in path.read_text(encoding="utf-8").splitlines():
-                task = json.loads(line)
+                try:
+                    task = json.loads(line)
+                except ValueError:  # the last line of a playbook that was killed while it wrote it
+                    continue
                 names[f"{task['playbook']}: {task['task']}"] += task["seconds"]
                 if task["promise"]:
                     promises[task["promise"]] += task["seconds"]
@@ -58,7 +61,8 @@ def compared(before: dict, after: dict) -> list[str]:
     """The lines that say where two runs differ."""
     tasks = [{f"{step}: {name}": seconds for step, of_step in run["tasks"].items() for name, seconds in of_step.items()} for run in (before, after)]
     total = row(sum(before["steps"].values()), sum(after["steps"].values()), "sum")
-    return [*table("step", before["steps"], after["steps"]), total, "", *table("task", *tasks, ROWS)]
+    promises = [{f"{step}: {name}": seconds for step, of_step in run["promises"].items() for name, seconds in of_step.items()} for run in (before, after)]
+    return [*table("step", before["steps"], after["steps"]), total, "", *table("promise", *promises, ROWS), "", *table("task", *tasks, ROWS)]
 
 
 if __name__ == "__main__":

@@ -184,7 +184,7 @@ def show(host, collections_path):
     """show(status_probes): play what status_fcgi plays, from the question to the supervisor on; returns the exit status, what was shown, and all output."""
 
     def play(status_probes, *options):
-        _preflight, *tasks = yaml.safe_load((CHECKOUT / "roles/fcgi/tasks/status.yml").read_text())
+        tasks = yaml.safe_load((CHECKOUT / "roles/fcgi/tasks/show.yml").read_text())
         declared = {"urls": ["http://localhost/"], **({} if status_probes is None else {"status_probes": status_probes})}
         names = {"__fcgi_supervisor_url": host.url, "__fcgi_app_generations": str(host.declared), "__fcgi_declared": declared}
         usual = {"fcgi_supervisor_username": "", "fcgi_supervisor_password": "", "ansible_python_interpreter": sys.executable}

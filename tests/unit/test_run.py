@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import pathlib
+import signal
 import sys
+import threading
 import time
 
 import pytest
@@ -83,10 +86,54 @@ def test_each_lane_tells_when_it_was_done(run_all):
     assert first < 1 <= last
 
 
-def test_a_step_that_is_asked_for_brings_what_it_needs():
+def test_steps_that_are_asked_for_bring_what_they_need_and_one_alone_builds_its_own_images():
     available = run.steps()
-    asked = [step for step in available if step.name == "molecule-default"]
-    assert {step.name for step in run.with_needs(asked, available)} == {"molecule-default", "images"}
+    asked = [step for step in available if step.name in ("molecule-default", "molecule-site")]
+    assert {step.name for step in run.with_needs(asked, available)} == {"molecule-default", "molecule-site", "images"}
+    assert run.with_needs(asked[:1], available) == asked[:1]
+
+
+def test_a_step_that_could_not_even_be_logged_holds_nobody_up(run_all, tmp_path):
+    (tmp_path / "bad.log").mkdir()
+    bad, needy = run_all(step("bad", "true"), step("needy", "true", ("bad",)), seconds=60)
+    assert bad.startswith("failed: IsADirectoryError") and needy == "failed: not begun, since it needs bad"
+
+
+@pytest.fixture
+def main(tmp_path, monkeypatch):
+    """main(STEP, ...): all of run.py, for these steps."""
+    monkeypatch.setattr(run, "LOGS", tmp_path / "logs")
+    monkeypatch.setattr(run, "CHECKOUT", tmp_path)
+    previous = signal.getsignal(signal.SIGTERM)
+
+    def call(*steps):
+        monkeypatch.setattr(run, "steps", lambda: list(steps))
+        return run.main([])
+
+    yield call
+    signal.signal(signal.SIGTERM, previous)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_interrupts_a_run_gets_its_verdict_and_nothing_more_is_begun(main, tmp_path, capsys, number):
+    begun = [step(f"step{index}", f"echo > {tmp_path}/begun{index}; sleep 60") for index in range(5)]
+    timer = threading.Timer(1, os.kill, (os.getpid(), number))
+    timer.start()
+    assert main(*begun) == 1
+    assert sorted(path.name for path in tmp_path.glob("begun*")) == ["begun0", "begun1"]
+    assert capsys.readouterr().out.splitlines()[-1] == "0 passed, 5 failed step0 step1 step2 step3 step4"
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_nothing_of_an_earlier_run_is_told_as_this_ones(main, tmp_path, capsys, others):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/needy.log").write_text("fatal: [old]: FAILED! => from last month")
+    (tmp_path / "logs/needy.tasks.jsonl").write_text('{"playbook": "old", "promise": "", "task": "old", "seconds": 99}')
+    failing = [step("needy", "echo fatal: this one; false", ()), *(step(f"other{index}", "true") for index in range(others))]
+    assert main(*failing) == 1
+    end = capsys.readouterr().out.splitlines()[-3:]
+    assert end == ["---- needy: failed", "fatal: this one", f"{others} passed, 1 failed needy"]
+    assert "old" not in next((tmp_path / ".cache/seconds").iterdir()).read_text()
 
 
 def test_what_much_waits_for_begins_first():

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 
 from ansible.plugins.callback import CallbackBase
@@ -56,6 +57,7 @@ class CallbackModule(CallbackBase):
 
 def kill():
     """This process, and those of its workers after it, or it would say that they died. A module that runs on a host is no matter of its own."""
+    sys.stdout.flush()  # or the task's name is lost where nobody has set PYTHONUNBUFFERED
     workers = []
     with open("/proc/self/cmdline", "rb") as stream:
         own = stream.read()
