@@ -45,7 +45,7 @@ unit: packages .venv-test/installed $(COLLECTION) ## pure logic
 functional: packages .venv-test/installed $(COLLECTION) ## modules against real processes on this machine
 	@$(RUN) functional
 
-fcgivisord: packages .venv-test/installed $(COLLECTION) ## the bundled supervisor, with real processes; about 5 minutes; FCGIVISOR_PYTHON=path: under another Python
+fcgivisord: packages .venv-test/installed $(COLLECTION) ## the bundled supervisor, with real processes; about 3 minutes; FCGIVISOR_PYTHON=path: under another Python
 	@.venv-test/bin/pytest --numprocesses 4 $(ARGS) tests/fcgivisor
 
 molecule: packages .venv-test/installed $(COLLECTION) ## SCENARIO=name: one scenario on real hosts (default: "default")

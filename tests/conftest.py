@@ -10,10 +10,12 @@ import functools
 import json
 import os
 import pathlib
+import select
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 import pytest
 
@@ -56,6 +58,17 @@ def execute_module(module, args, check=False, diff=False, python=None, env=None,
     return result
 
 
+def _read(stream, timeout):
+    """All of it; fails if somebody, such as a daemon, keeps it open for so many seconds."""
+    deadline, written = time.monotonic() + timeout, b""
+    while select.select([stream], [], [], max(0, deadline - time.monotonic()))[0]:
+        part = os.read(stream.fileno(), 2**16)
+        if not part:
+            return written.decode()
+        written += part
+    raise AssertionError(f"the module's output is still open after {timeout} s; so far: {written.decode()}")
+
+
 class ModuleServer:
     """Modules as children of a Python that has imported Ansible: most of a module's time would go by with that."""
 
@@ -74,7 +87,7 @@ class ModuleServer:
             arguments.seek(0)
             socket.send_fds(self._requests, [json.dumps(request).encode()], [arguments.fileno(), writer, stderr.fileno()])
             os.close(writer)
-            written = stdout.read()
+            written = _read(stdout, timeout + 5)
             stderr.seek(0)
             return written, stderr.read()
 

@@ -66,3 +66,12 @@ def test_a_playbook_that_the_sequence_names_and_nobody_wrote_fails(molecule_test
     done = molecule_test(["create", "verify"], converge={"hosts": "all", "tasks": [TASK]})
     assert done.returncode != 0
     assert "verify.yml is missing" in done.stdout
+
+
+def test_a_host_that_fails_ends_the_playbook_for_all_and_a_rescued_one_does_not(molecule_test):
+    fails = {"name": "Fail on one", "ansible.builtin.fail": {"msg": "broken"}, "when": "inventory_hostname == 'debian12'"}
+    rescued = {"name": "Try", "block": [{**fails, "ansible.builtin.fail": {"msg": "mended"}}], "rescue": [{**TASK, "name": "Mend"}]}
+    done = molecule_test(["converge"], converge={"hosts": "all", "tasks": [rescued, {**TASK, "name": "Go on"}, fails, {**TASK, "name": "Too late"}]})
+    assert done.returncode != 0
+    assert "ok: [debian13]" in done.stdout.partition("TASK [Go on]")[2].partition("TASK")[0]
+    assert "Too late" not in done.stdout

@@ -20,6 +20,7 @@ import os
 import pathlib
 import sys
 import zipfile
+from importlib import metadata
 
 from ansible import constants
 from ansible.executor import module_common
@@ -33,7 +34,7 @@ type: aggregate
 short_description: load plugins once, and keep built modules
 description:
   - Loads the plugins that tasks use before workers are forked, and keeps built modules in the directory of the environment variable C(FCGI_BUILT_MODULES),
-    one directory for each content of the collection and version of ansible-core.
+    one directory for each content of the collection and version of Ansible.
 """
 
 COLLECTION = "ansible_collections.webops.fastcgi"
@@ -56,14 +57,16 @@ class CallbackModule(CallbackBase):
 def load_plugins():
     for plugins in (loader.filter_loader, loader.test_loader):
         list(plugins.all())
-    for name in ("fcgi_model", "escaping", "fcgi_opened_ports"):
-        importlib.import_module(f"{COLLECTION}.plugins.filter.{name}")
+    package = pathlib.Path(importlib.import_module(COLLECTION).__path__[0])
+    for path in package.glob("plugins/filter/*.py"):
+        importlib.import_module(f"{COLLECTION}.plugins.filter.{path.stem}")
 
 
 def keep_built_modules(directory):
     """Lead Ansible's cache of built modules, which ends with the run, to a directory that stays."""
     package = pathlib.Path(importlib.import_module(COLLECTION).__path__[0])
-    digest = hashlib.sha256(f"{__version__} {sys.version} {pathlib.Path(__file__).read_text(encoding='utf-8')}".encode())
+    installed = [__version__, *(f"{found.name} {found.version}" for found in metadata.distributions() if found.name == "ansible")]
+    digest = hashlib.sha256(f"{installed} {sys.version} {pathlib.Path(__file__).read_text(encoding='utf-8')}".encode())
     for path in sorted([*package.glob("plugins/modules/*.py"), *package.glob("plugins/module_utils/**/*.py")]):
         digest.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
     kept = directory / digest.hexdigest()[:16]

@@ -67,6 +67,9 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_task_start(self, task, is_conditional):
         self.note(task)
 
+    def v2_playbook_on_handler_task_start(self, task):
+        self.note(task)
+
     def count(self, skipped=0):
         if self.task:
             self.task["hosts"] += 1
