@@ -511,7 +511,9 @@ def _python(directory, name, text):
 def test_an_app_that_takes_the_path_of_its_socket_away_is_diagnosed_in_words(host, converge):
     path = f"{host.directory}/shop.sock"
     binds = f"os.unlink('{path}'); s = socket.socket(socket.AF_UNIX); s.bind('{path}'); s.listen(); print('bound')"
-    host.fcgi_section("shop", command=_python(host.directory, "shop", binds), startsecs=1)
+    # Without a pause fcgivisord would sometimes see that the path is free for a moment, and bind it anew before the app does.
+    pauses = f"os.kill(os.getppid(), {signal.SIGSTOP:d}); {binds}; os.kill(os.getppid(), {signal.SIGCONT:d})"
+    host.fcgi_section("shop", command=_python(host.directory, "shop", pauses), startsecs=1)
     host.declare("shop")
     host.start()
     result = converge()
