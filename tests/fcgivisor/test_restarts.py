@@ -20,9 +20,9 @@ from harness import PYTHON_FOR_ALL, wait_for
 SAYS_WHEN = "cut -d ' ' -f 1 /proc/uptime"
 FAILS = f'/bin/sh -c "{SAYS_WHEN}; exit 1"'
 STUBBORN = """
-import signal, sys
+import os, signal, sys
 for name in sys.argv[1:]:
-    signal.signal(getattr(signal, f"SIG{name}"), lambda number, _frame: print(signal.Signals(number).name[3:], flush=True))
+    signal.signal(getattr(signal, f"SIG{name}"), lambda number, _frame: os.write(1, f"{signal.Signals(number).name[3:]}\\n".encode()))
 print("ready", flush=True)
 while True:
     signal.pause()
