@@ -6,17 +6,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import runpy
 import signal
 import socket
 import sys
-
-# For the children.
-import xmlrpc.client  # noqa: F401
-
-import ansible.module_utils.basic  # noqa: F401
 
 
 def serve() -> str | None:
@@ -48,6 +44,8 @@ def become(descriptors: list[int], module: str, directory: str, environment: dic
 
 
 if __name__ == "__main__":
+    for needed in ("ansible.module_utils.basic", "xmlrpc.client"):  # by most modules: the children have them
+        importlib.import_module(needed)
     name = serve()
     if name:
         sys.argv = [name]

@@ -39,7 +39,10 @@ def test_old_ones_are_pruned(store):
 
 
 def test_one_that_a_killed_run_has_half_removed_goes_with_the_next(store, monkeypatch):
-    monkeypatch.setattr("shutil.rmtree", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+    def killed(_path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
         store.prune(3)
     monkeypatch.undo()
