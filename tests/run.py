@@ -300,7 +300,8 @@ def main(wanted: list[str]) -> int:
             print(f"{step.group:<12}{step.name:<24}{step.expected:>5} s  {step.command}")
         return 0
     chosen = with_needs(asked, available)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell without a terminal has what it starts in the background ignore the first
+        signal.signal(number, signal.default_int_handler)
     forget(chosen)
     started = time.monotonic()
     ends = run_all(chosen, started + DEADLINE) if len(chosen) > 1 else run_alone(chosen[0], started + DEADLINE)

@@ -107,6 +107,7 @@ nodaemon=true
             while waiting:
                 line = process.stdout.readline()
                 assert line, f"supervisord ended with {process.wait()}"
+                assert "entered FATAL" not in line, line
                 waiting -= {name for name in waiting if f"success: {name} entered RUNNING" in line}
             yield process
         finally:
@@ -211,7 +212,7 @@ socket=unix://{directory}/shared.sock
 command=/bin/sleep 60
 socket=tcp://127.0.0.1:{port}
 [program:own]
-command=/bin/sh -c "{sys.executable} {directory}/listen.py & wait"
+command=/bin/sh -c "'{sys.executable}' {directory}/listen.py & wait"
 stopasgroup=true
 """
     addresses = [f"unix://{directory}/shared.sock", f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{free}"]

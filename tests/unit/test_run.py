@@ -104,14 +104,15 @@ def main(tmp_path, monkeypatch):
     """main(STEP, ...): all of run.py, for these steps."""
     monkeypatch.setattr(run, "LOGS", tmp_path / "logs")
     monkeypatch.setattr(run, "CHECKOUT", tmp_path)
-    previous = signal.getsignal(signal.SIGTERM)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def call(*steps):
         monkeypatch.setattr(run, "steps", lambda: list(steps))
         return run.main([])
 
     yield call
-    signal.signal(signal.SIGTERM, previous)
+    for number, handler in previous.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
